@@ -1,0 +1,250 @@
+"""Every setting once: type, default, unit and a sentence for the person who sets it.
+
+Read from, in this order of precedence: arguments of ``hearth up`` (passed on as environment), environment
+variables ``HEARTH_*`` (nested ones with ``__``: ``HEARTH_QUEUE__CHAT_CAP=8``), and ``hearth.toml`` in the working
+directory or at ``HEARTH_CONFIG``.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+PREFIX = "HEARTH_"
+_NOT_SETTINGS = frozenset({"HEARTH_CONFIG", "HEARTH_PYTHON", "HEARTH_VENV", "HEARTH_URL"})
+"""Variables of ours that steer the start script and the command line, not the server."""
+
+Seconds = Annotated[float, Field(gt=0)]
+Celsius = Annotated[float, Field(ge=-20, le=120)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class SettingsError(Exception):
+    """A setting is unknown or out of range. The message names it and says what would do."""
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class QueueSettings(_Group):
+    """How much work is accepted and how long what was done is remembered."""
+
+    chat_cap: Count = 32
+    """Chat jobs that may wait or run at once; one more is answered 429."""
+    image_cap: Count = 64
+    """Picture jobs that may wait or run at once."""
+    batch_cap: Count = 5000
+    """Batch jobs that may wait or run at once."""
+    max_strikes: Count = 3
+    """How often a worker process may die while executing one job before the job fails with worker_lost."""
+    lease_s: Seconds = 20.0
+    """A worker that has not renewed its lease for this long has lost its job."""
+    reader_ttl_s: Seconds = 15.0
+    """A reader that has not been seen for this long has left."""
+    reader_grace_s: Seconds = 10.0
+    """How long a streamed job goes on without any reader before it is cancelled."""
+    chat_deadline_s: Seconds = 3600.0
+    """A chat job that has not ended after this long expires."""
+    batch_deadline_s: Seconds = 86400.0
+    """A batch job that has not ended after this long expires."""
+    retention_s: Seconds = 7 * 86400.0
+    """Records and files of ended jobs are kept this long."""
+    journal_ttl_s: Seconds = 3600.0
+    """The journal of an ended job can be replayed this long."""
+    idempotency_ttl_s: Seconds = 86400.0
+    """An Idempotency-Key is remembered this long."""
+    coalesce_ms: Annotated[int, Field(ge=0, le=1000)] = 40
+    """Tokens made within this time of one another travel in one event; the first one never waits."""
+    redis_patience_s: Seconds = 60.0
+    """How long a running job waits for a Redis that does not answer."""
+
+
+class LimitSettings(_Group):
+    """What a request may be at most."""
+
+    body_bytes: Count = 4 * 1024 * 1024
+    """Larger request bodies are answered 413."""
+    messages: Count = 1024
+    """Messages in one conversation."""
+    stop_strings: Count = 4
+    """Stop strings in one request."""
+    metadata_pairs: Count = 16
+    """Pairs of metadata on one job (keys up to 64, values up to 512 characters)."""
+    jobs_per_request: Count = 1000
+    """Jobs one POST /v1/jobs may submit."""
+    wait_s: Seconds = 300.0
+    """The longest ``Prefer: wait=N`` that is honoured."""
+
+
+class ThermalSettings(_Group):
+    """When the card is rested. All temperatures in °C of the card's own sensor."""
+
+    hold_c: Celsius = 80.0
+    """At this temperature the queue pauses and a running job rests."""
+    resume_c: Celsius = 70.0
+    """Below this temperature work goes on."""
+    poll_s: Seconds = 5.0
+    """Seconds between two readings."""
+    missing_polls: Count = 3
+    """After so many polls without a reading the card is held."""
+    hold_without_readings: bool = True
+    """Hold when readings are missing. Off only for a card whose sensor is known to be broken."""
+
+    @model_validator(mode="after")
+    def _resume_below_hold(self) -> ThermalSettings:
+        if self.resume_c >= self.hold_c:
+            raise ValueError(f"resume_c ({self.resume_c}) must be below hold_c ({self.hold_c})")
+        return self
+
+
+class VirtualCardSettings(_Group):
+    """The card made of software that serves where no other is found."""
+
+    memory_mib: Annotated[int, Field(ge=64, le=65536)] = 7040
+    """Its CMM, in MiB."""
+    ambient_c: Celsius = 24.0
+    """Temperature of the room it stands in."""
+    timing: Literal["none", "pi5"] = "none"
+    """``pi5`` makes transfers and executes take as long as on a Raspberry Pi 5."""
+    threads: Count = 1
+    """Threads of the engine that runs its graphs."""
+    torn: bool = False
+    """Test mode: cache rows about to be written hold random values while a step runs."""
+
+
+class Settings(BaseSettings):
+    """The whole configuration of one Hearth. Frozen; unknown names are refused."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", env_ignore_empty=True
+    )
+
+    host: str = "127.0.0.1"
+    """Address the API listens on. Beyond loopback an ``api_key`` is demanded."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 8850
+    """Port of the API; 0 picks a free one."""
+    api_key: SecretStr | None = None
+    """When set, every request must carry it as ``Authorization: Bearer …``."""
+    data_dir: Path = CHECKOUT / "data"
+    """Where Redis, results, the virtual card's state, passwords and logs live."""
+    models_dir: Path | None = None
+    """Where model packages are looked for; default ``<data_dir>/models``."""
+    demo_models: bool = True
+    """Offer the demo models when the card is virtual."""
+    redis_url: SecretStr | None = None
+    """An existing Redis (``redis://``, ``rediss://``, ``unix://``); unset, ``hearth up`` runs a private one."""
+    card: Literal["auto", "virtual"] = "auto"
+    """Which card to use."""
+    flower: bool = True
+    """Run the dashboard (loopback only)."""
+    flower_port: Annotated[int, Field(ge=0, le=65535)] = 5555
+    """Port of the dashboard; 0 picks a free one."""
+    axengine_wheel: Path | None = None
+    """Path of the vendor's axengine wheel, which is on no index; installed into the environment when set."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """How much the processes say."""
+
+    queue: QueueSettings = QueueSettings()
+    limits: LimitSettings = LimitSettings()
+    thermal: ThermalSettings = ThermalSettings()
+    virtual_card: VirtualCardSettings = VirtualCardSettings()
+
+    @property
+    def packages_dir(self) -> Path:
+        """The directory that model packages are looked for in."""
+        return self.models_dir if self.models_dir is not None else self.data_dir / "models"
+
+    @property
+    def card_state_dir(self) -> Path:
+        """Where a virtual card keeps its state."""
+        return self.data_dir / "card"
+
+    @model_validator(mode="after")
+    def _key_beyond_loopback(self) -> Settings:
+        if not is_loopback(self.host) and self.api_key is None:
+            raise ValueError(
+                f"host {self.host!r} is reachable from other machines: "
+                "set HEARTH_API_KEY first, or listen on 127.0.0.1"
+            )
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        file = config_file()
+        sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings)
+        return (*sources, TomlConfigSettingsSource(settings_cls, file)) if file else sources
+
+    def redacted(self) -> dict[str, Any]:
+        """What may be printed: secrets and the Redis address show as asterisks."""
+        return self.model_dump(mode="json")
+
+
+def is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def config_file() -> Path | None:
+    """The settings file in force: ``HEARTH_CONFIG``, else ``hearth.toml`` here, else none."""
+    named = os.environ.get("HEARTH_CONFIG")
+    if named:
+        return Path(named)
+    here = Path("hearth.toml")
+    return here if here.is_file() else None
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process, read once.
+
+    Raises:
+        SettingsError: a name is unknown or a value out of range; one line per fault.
+    """
+    return read_settings()
+
+
+def read_settings(**overrides: Any) -> Settings:
+    """Read the settings anew, ``overrides`` first. Raises SettingsError."""
+    file = config_file()
+    if file is not None and not file.is_file():
+        raise SettingsError(f"HEARTH_CONFIG names {file}, which is not a file")
+    unknown = sorted(_unknown_variables())
+    if unknown:
+        raise SettingsError(f"unknown setting {unknown[0]}; the settings are listed in docs/settings.md")
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise SettingsError("; ".join(_sentence(fault) for fault in error.errors())) from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{file} is not valid TOML: {error}") from None
+
+
+def _unknown_variables() -> list[str]:
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    mine = (name for name in os.environ if name.startswith(PREFIX) and name not in _NOT_SETTINGS)
+    return [name for name in mine if name.upper().split("__")[0] not in known]
+
+
+def _sentence(fault: Any) -> str:
+    where = ".".join(str(part) for part in fault["loc"])
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message

@@ -1,0 +1,127 @@
+"""The facts processes tell one another through Redis: the catalog, the card's health, holds and residents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+
+from tasks.events import HoldReason
+
+Fact = TypeVar("Fact")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One package as clients may know it.
+
+    ``context`` and ``longest_token_bytes`` are None where only loading can tell. ``problem`` says why a package
+    cannot be used, and what to do about it; a usable one has none.
+    """
+
+    id: str
+    kind: str
+    directory: str
+    size_bytes: int
+    created_at_s: int
+    context: int | None = None
+    longest_token_bytes: int | None = None
+    aliases: tuple[str, ...] = ()
+    family: str = ""
+    is_demo: bool = False
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """Everything found in the model directories at ``scanned_at_ms``."""
+
+    scanned_at_ms: int
+    models: tuple[Model, ...] = ()
+
+    def find(self, name: str) -> Model | None:
+        """The model of that id or alias; case does not matter."""
+        wanted = name.lower()
+        for model in self.models:
+            if wanted == model.id.lower() or wanted in (alias.lower() for alias in model.aliases):
+                return model
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """One reading of a card. What the card did not tell is None: news, not zero."""
+
+    read_at_ms: int
+    temperature_c: float | None = None
+    memory_total_bytes: int | None = None
+    memory_free_bytes: int | None = None
+    npu_percent: float | None = None
+    cpu_percent: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Why a card rests. ``since_ms`` is wall-clock milliseconds."""
+
+    reason: HoldReason
+    message: str
+    since_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """One model on the card: its measured need and when it was last used."""
+
+    model: str
+    size_bytes: int
+    used_at_ms: int
+    context: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Residents:
+    """What is on the card, told by the process that owns it. ``name`` and ``firmware`` are the card's own."""
+
+    epoch: int
+    card: str
+    name: str
+    firmware: str
+    bus_id: str
+    is_virtual: bool
+    memory_total_bytes: int
+    models: tuple[Resident, ...] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The card's process lives. ``call_since_ms`` is set while it is inside a call into the card."""
+
+    at_ms: int
+    pid: int
+    job: str | None = None
+    call_since_ms: int | None = None
+    call_limit_s: float | None = None
+
+
+_ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
+"""Building one costs milliseconds, using it microseconds."""
+
+
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]
+
+
+def encode(fact: object) -> bytes:
+    return _adapter(type(fact)).dump_json(fact)
+
+
+def decode(kind: type[Fact], data: bytes | str | None) -> Fact | None:
+    """None stays None. Raises pydantic.ValidationError when ``data`` is not such a fact."""
+    if data is None:
+        return None
+    fact: Fact = _adapter(kind).validate_json(data)
+    return fact

@@ -1,0 +1,67 @@
+"""What answers jobs, as the task bodies see it; the worker fills the registry in at boot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from tasks.events import Event
+from tasks.jobs import ChatJob
+
+
+class Verdict(StrEnum):
+    """What an engine is to do after a step. ``LOST``: another worker owns the job; say nothing more."""
+
+    GO_ON = "go_on"
+    CANCEL = "cancel"
+    EXPIRE = "expire"
+    LOST = "lost"
+
+
+class Signals(Protocol):
+    """The job's side of the conversation while an engine runs it."""
+
+    def between_steps(self) -> Verdict:
+        """Call between two card calls: renews nothing, rests while the card is held, returns what to do.
+
+        Cheap (microseconds) except a few times a second, when it asks Redis. Journals ``Held`` and
+        ``Resumed`` by itself.
+
+        Raises:
+            Shutdown: the process was told to stop; leave at once, everything will be given back.
+        """
+        ...
+
+    def calling_card(self, limit_s: float) -> AbstractContextManager[None]:
+        """Wrap every call into the card: past ``limit_s`` the lease is no longer renewed for us."""
+        ...
+
+
+class ChatEngine(Protocol):
+    def stream(self, job: ChatJob, *, emitted: Sequence[int], signals: Signals) -> Iterator[Event]:
+        """Yield ``Loading``, ``TextDelta`` and at last one of the terminal events.
+
+        ``emitted`` are the token ids an earlier attempt has journalled: they are not yielded again, and the
+        text goes on as if it had never stopped. After a verdict of ``LOST`` the iterator ends without a
+        terminal event.
+
+        Raises:
+            JobError: what the client may be told.
+        """
+        ...
+
+
+@dataclass(slots=True)
+class Engines:
+    chat: ChatEngine | None = None
+
+
+_ENGINES = Engines()
+
+
+def engines() -> Engines:
+    """The registry of this process. Empty everywhere but in the process that owns a card."""
+    return _ENGINES

@@ -1,0 +1,134 @@
+"""A job: one unit a user waits for, frozen once it is accepted."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal, NewType
+
+from pydantic import TypeAdapter
+
+JobId = NewType("JobId", str)
+QueueName = NewType("QueueName", str)
+
+ANONYMOUS = "anonymous"
+"""The owner of every job while the server asks for no key."""
+
+
+class JobKind(StrEnum):
+    CHAT = "chat"
+    IMAGE = "image"
+
+
+class JobClass(StrEnum):
+    """The order of service: ``chat`` before ``image`` before ``batch``."""
+
+    CHAT = "chat"
+    IMAGE = "image"
+    BATCH = "batch"
+
+
+class JobState(StrEnum):
+    """queued → running → one of the four ends; a job that lost its worker goes back to ``queued``."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self not in (JobState.QUEUED, JobState.RUNNING)
+
+
+class FinishReason(StrEnum):
+    STOP = "stop"
+    LENGTH = "length"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation, as the chat template wants it."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are chosen. ``seed`` and position alone key the randomness; temperature 0 is greedy.
+
+    ``max_tokens`` None means: up to the end of the context. ``top_k`` 0 means: no limit.
+    """
+
+    seed: int
+    max_tokens: int | None = None
+    temperature: float = 0.7
+    top_k: int = 0
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What every job has beside its work.
+
+    ``has_reader``: somebody waits on the line, so the job may be cancelled when nobody reads any more.
+    ``deadline_at_ms`` and ``created_at_ms`` are wall-clock milliseconds since the epoch.
+    """
+
+    id: JobId
+    owner: str
+    job_class: JobClass
+    created_at_ms: int
+    has_reader: bool = False
+    deadline_at_ms: int | None = None
+    batch: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChatJob:
+    """Answer ``messages`` with ``model``."""
+
+    submission: Submission
+    model: str
+    messages: tuple[Message, ...]
+    sampling: Sampling
+    template_options: Mapping[str, Any] = field(default_factory=dict)
+    kind: Literal[JobKind.CHAT] = JobKind.CHAT
+
+
+Job = ChatJob
+"""Every kind of job there is; told apart by ``kind``."""
+
+_ADAPTER: TypeAdapter[Job] = TypeAdapter(Job)
+
+
+def new_job_id() -> JobId:
+    """``job_`` and 160 random bits: not to be guessed, so that an id can serve as its own address."""
+    return JobId("job_" + secrets.token_hex(20))
+
+
+def queue_of(job: Job) -> QueueName:
+    """The Celery queue that serves this job: one per class and model."""
+    return queue_name(job.submission.job_class, job.model)
+
+
+def queue_name(job_class: JobClass, model: str) -> QueueName:
+    return QueueName(f"{job_class.value}.{model}")
+
+
+def encode(job: Job) -> bytes:
+    return _ADAPTER.dump_json(job)
+
+
+def decode(data: bytes | str) -> Job:
+    """Raises pydantic.ValidationError when ``data`` is not a job this version wrote."""
+    return _ADAPTER.validate_json(data)

@@ -1,0 +1,90 @@
+"""Every key Hearth keeps in Redis. Celery's own keys (queues, unacked, bindings) are not among them."""
+
+from __future__ import annotations
+
+from tasks.jobs import JobId
+
+PREFIX = "hearth:"
+
+JOBS = PREFIX + "jobs"
+"""ZSET of all job ids by creation time, ms: listing and retention."""
+READY = PREFIX + "ready"
+"""ZSET of queued job ids by the time they became ready, ms: what a lost message is repaired from."""
+QUEUES = PREFIX + "queues"
+"""SET of the names of all queues that have ever held a job."""
+LEASES = PREFIX + "leases"
+"""ZSET of running job ids by lease expiry, ms."""
+ENDED = PREFIX + "ended"
+"""ZSET of ended job ids by the time they ended, ms: retention takes the oldest first."""
+COUNTS = PREFIX + "counts"
+"""HASH class → jobs queued or running: the admission caps."""
+RATES = PREFIX + "rates"
+"""HASH queue → exponentially weighted mean run time of one job, ms: Retry-After and ETA."""
+CATALOG = PREFIX + "catalog"
+"""STRING JSON, no TTL: the packages found, published by the monitor."""
+CARDS = PREFIX + "cards"
+"""SET of the ids of all cards that have ever had a worker."""
+PAUSED = PREFIX + "paused"
+"""SET of queue names an operator has paused."""
+WAKE = PREFIX + "wake"
+"""STREAM: API processes write here to end their own blocking read when a new reader comes."""
+
+
+def job(job_id: JobId | str) -> str:
+    """HASH: the job's record."""
+    return f"{PREFIX}job:{job_id}"
+
+
+def journal(job_id: JobId | str) -> str:
+    """STREAM: the job's events; field ``e`` is one JSON event, the stream id is the SSE id."""
+    return f"{PREFIX}journal:{job_id}"
+
+
+def reader(job_id: JobId | str) -> str:
+    """STRING with TTL: somebody reads the job's journal."""
+    return f"{PREFIX}reader:{job_id}"
+
+
+def queue(name: str) -> str:
+    """ZSET of the queued job ids of one queue by the time they became ready, ms."""
+    return f"{PREFIX}queue:{name}"
+
+
+def owner(owner_id: str) -> str:
+    """ZSET of the job ids of one owner by creation time, ms."""
+    return f"{PREFIX}owner:{owner_id}"
+
+
+def batch(batch_id: str) -> str:
+    """ZSET of the job ids of one batch by creation time, ms."""
+    return f"{PREFIX}batch:{batch_id}"
+
+
+def idempotency(owner_id: str, key_sha256: str) -> str:
+    """STRING with TTL: ``job id`` and body hash of the first request that carried this key."""
+    return f"{PREFIX}idempotency:{owner_id}:{key_sha256}"
+
+
+def epoch(card_id: str) -> str:
+    """INT: raised by every process that takes the card."""
+    return f"{PREFIX}card:{card_id}:epoch"
+
+
+def hold(card_id: str) -> str:
+    """STRING JSON: why the card is held now, since when. Absent: it is not."""
+    return f"{PREFIX}card:{card_id}:hold"
+
+
+def telemetry(card_id: str) -> str:
+    """STRING JSON with TTL: the last reading of the card's health."""
+    return f"{PREFIX}card:{card_id}:telemetry"
+
+
+def residents(card_id: str) -> str:
+    """STRING JSON: what is loaded, written by the child under its epoch."""
+    return f"{PREFIX}card:{card_id}:residents"
+
+
+def heartbeat(card_id: str) -> str:
+    """STRING JSON with TTL: the child lives; in which call since when."""
+    return f"{PREFIX}card:{card_id}:heartbeat"
