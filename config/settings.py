@@ -1,8 +1,8 @@
 """Every setting once: type, default, unit and a sentence for the person who sets it.
 
 Read from, in this order of precedence: arguments of ``hearth up`` (passed on as environment), environment
-variables ``HEARTH_*`` (nested ones with ``__``: ``HEARTH_QUEUE__CHAT_CAP=8``), and ``hearth.toml`` in the working
-directory or at ``HEARTH_CONFIG``.
+variables ``HEARTH_*`` (nested ones with ``__``: ``HEARTH_QUEUE__CHAT_CAP=8``), and ``hearth.toml`` in the
+working directory or at ``HEARTH_CONFIG``.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class Settings(BaseSettings):
     demo_models: bool = True
     """Offer the demo models when the card is virtual."""
     redis_url: SecretStr | None = None
-    """An existing Redis (``redis://``, ``rediss://``, ``unix://``); unset, ``hearth up`` runs a private one."""
+    """An existing Redis (``redis://``, ``rediss://``, ``unix://``); unset, ``hearth up`` runs its own."""
     card: Literal["auto", "virtual"] = "auto"
     """Which card to use."""
     flower: bool = True

@@ -34,7 +34,7 @@ NUMPY_DTYPES: Mapping[str, np.dtype[Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """One input or output of a shape group: name, element type (a key of ``NUMPY_DTYPES``) and static shape."""
+    """One input or output of a shape group: name, element type (a key of ``NUMPY_DTYPES``), static shape."""
 
     name: str
     dtype: str
@@ -121,7 +121,7 @@ class CardMemory:
 
 @dataclass(slots=True)
 class Counters:
-    """What crossed the bus since the card was opened. ``busy_s``: time inside executes, by the card's clock."""
+    """What crossed the bus since the card was opened. ``busy_s``: time in executes, by the card's clock."""
 
     h2d_bytes: int = 0
     d2h_bytes: int = 0

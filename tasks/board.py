@@ -16,8 +16,8 @@ Fact = TypeVar("Fact")
 class Model:
     """One package as clients may know it.
 
-    ``context`` and ``longest_token_bytes`` are None where only loading can tell. ``problem`` says why a package
-    cannot be used, and what to do about it; a usable one has none.
+    ``context`` and ``longest_token_bytes`` are None where only loading can tell. ``problem`` says why a
+    package cannot be used, and what to do about it; a usable one has none.
     """
 
     id: str
