@@ -1,0 +1,287 @@
+"""Questions about Hearth, small talk and what must be refused, in many wordings."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from demo.chat.talk import Round, Split, draw, split_of
+
+HERE = Path(__file__).parent
+DO_FRAMES = (
+    "how do I {}?", "how can I {}?", "how to {}", "how do you {}?", "I want to {}",
+    "can you tell me how to {}?", "tell me how to {}", "what do I do to {}?", "is there a way to {}?",
+    "I need to {}", "please show me how to {}", "what is the best way to {}?", "can I {}?",
+    "explain how to {}", "how would I {}?", "I would like to {}", "{}", "what must I do to {}?",
+    "help me {}", "how does one {}?", "show me how to {}", "where can I {}?", "what is the way to {}?",
+    "and how do I {}?", "i dont know how to {}", "could you explain how to {}?",
+)  # fmt: skip
+WHAT_FRAMES = (
+    "what is {}?", "what's {}?", "whats {}", "explain {}", "tell me about {}", "what is {} for?",
+    "describe {}", "what exactly is {}?", "can you explain {}?", "{}?", "{}", "please explain {}",
+    "what do you mean by {}?", "I do not understand {}", "tell me more about {}", "and what is {}?",
+    "what does {} mean?", "what about {}?", "do you know {}?", "give me a short explanation of {}",
+    "what can you tell me about {}?", "so what is {}?",
+)  # fmt: skip
+# Frames no training text ever uses.
+NOVEL_FRAMES = {
+    Split.DEV: (
+        ("I am trying to {}", "any idea how to {}?"),
+        ("I have a question about {}", "why is there {}?"),
+    ),
+    Split.TEST: (
+        (
+            "what steps are needed to {}?",
+            "my boss asks me to {}",
+            "which command lets me {}?",
+            "how might someone {}?",
+        ),
+        (
+            "I read about {}, what is that?",
+            "define {}",
+            "teach me what {} is",
+            "never heard of {}, what is it?",
+        ),
+    ),
+}
+OPENINGS = (
+    "hi, ", "hello, ", "hey, ", "please, ", "so ", "ok, ", "well, ", "sorry, ", "one question: ", "and ",
+    "now ", "quick question: ", "I am new here. ", "tell me, ", "excuse me, ", "hm, ", "hi there! ",
+    "question: ", "but ", "for my project: ",
+)  # fmt: skip
+CLOSINGS = (
+    " please", " thanks", " now", " again", " here", ", please", " in Hearth", " with Hearth", " exactly",
+)  # fmt: skip
+
+# Words people use for one another; a question is understood with either.
+ALIKE = (
+    ("job", "task", "request"), ("jobs", "tasks", "requests"), ("picture", "image", "photo"),
+    ("server", "machine", "box"), ("pictures", "images", "photos"), ("see", "view", "check", "show"),
+    ("start", "launch", "run"), ("stop", "end", "halt"), ("cancel", "abort", "kill"),
+    ("card", "accelerator", "board"), ("answer", "reply", "response"), ("find", "get"),
+    ("folder", "directory"), ("command", "cmd"), ("happens", "happen", "occurs"), ("big", "large"),
+    ("use", "work with"), ("hot", "warm"), ("fast", "quick"), ("long", "much time"),
+    ("kept", "stored", "saved"), ("make", "create"), ("change", "modify", "alter"), ("need", "require"),
+    ("dies", "crashes", "breaks"), ("work", "function"), ("does", "do"), ("which", "what"),
+    ("list", "show"), ("send", "post"), ("many", "lots of"), ("a", "the", "my"), ("is", "are"), ("I", "we"),
+    ("the", "this", "your"), ("how", "in which way"), ("can", "could", "may"), ("gets", "becomes"),
+    ("want", "wish"),
+)  # fmt: skip
+OTHER_WORDS = {word: tuple(w for w in group if w != word) for group in ALIKE for word in group}
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One thing the model knows: an answer, and every way to ask for it."""
+
+    id: str
+    answer: str
+    word: str | None
+    do: tuple[str, ...]
+    what: tuple[str, ...]
+    ask: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Offtopic:
+    """What is refused: whole questions, and frames with the things to put into them."""
+
+    refusal: str
+    refusal_word: str
+    ask: tuple[str, ...]
+    near: tuple[str, ...]
+    frames: tuple[str, ...]
+    things: dict[str, tuple[str, ...]]
+
+
+def _read(name: str) -> dict[str, Any]:
+    return tomllib.loads((HERE / name).read_text(encoding="utf-8"))
+
+
+def _facts(name: str) -> tuple[Fact, ...]:
+    kinds = ("do", "what", "ask")
+    return tuple(
+        Fact(row["id"], row["answer"], row.get("word"), *(tuple(row.get(kind, ())) for kind in kinds))
+        for row in _read(name)["fact"]
+    )
+
+
+@cache
+def facts() -> tuple[Fact, ...]:
+    """What the model knows about Hearth and itself."""
+    return _facts("facts.toml")
+
+
+@cache
+def smalltalk() -> tuple[Fact, ...]:
+    """Greetings, thanks and their like."""
+    return _facts("smalltalk.toml")
+
+
+@cache
+def offtopic() -> Offtopic:
+    """What the model must not pretend to know."""
+    data = _read("smalltalk.toml")
+    table = data["offtopic"]
+    things = {kind: tuple(table[kind]) for kind in ("place", "person", "thing", "act")}
+    refusal, word = str(data["refusal"]), str(data["refusal_word"])
+    return Offtopic(refusal, word, tuple(table["ask"]), tuple(table["near"]), tuple(table["frames"]), things)
+
+
+@cache
+def phrases(fact: Fact, split: Split) -> list[tuple[str, str]]:
+    """The fact's (kind, wording) pairs of a split. A fact keeps at least half its wordings for training."""
+    kept: dict[Split, list[tuple[str, str]]] = {Split.TRAIN: [], Split.DEV: [], Split.TEST: []}
+    every = [(kind, text) for kind in ("do", "what", "ask") for text in getattr(fact, kind)]
+    for index, (kind, text) in enumerate(every):
+        home = split_of(f"phrase:{fact.id}:{text}") if index else Split.TRAIN
+        held = len(kept[Split.DEV]) + len(kept[Split.TEST])
+        kept[home if held < len(every) // 3 else Split.TRAIN].append((kind, text))
+    return kept[split]
+
+
+def question(rng: Random, kind: str, text: str, frames: tuple[Sequence[str], Sequence[str]]) -> str:
+    """A wording put into a frame of its kind; a whole question stays as it is."""
+    if kind == "ask":
+        return text
+    return rng.choice(frames[0] if kind == "do" else frames[1]).format(text)
+
+
+def seen_question(rng: Random, fact: Fact, split: Split) -> str:
+    """A known wording in a known frame, in a combination that belongs to ``split``."""
+    known = phrases(fact, Split.TRAIN)
+    if split is Split.TRAIN and rng.random() < 0.45:
+        known = [p for p in known if p[0] == "ask"] or known
+
+    def make(r: Random) -> str:
+        return question(r, *r.choice(known), (DO_FRAMES, WHAT_FRAMES))
+
+    for _ in range(200):
+        text = make(rng)
+        # Whole questions of the training split stay there: only combinations are held out.
+        home = Split.TRAIN if text in fact.ask else split_of(f"q:{text}")
+        if home is split:
+            return text
+    raise LookupError(fact.id)
+
+
+def fact_round(rng: Random, split: Split) -> Round:
+    """A fact in a known wording; held-out splits get held-out combinations of wording and frame."""
+    while True:
+        fact = rng.choice(facts())
+        try:
+            text = seen_question(rng, fact, split)
+        except LookupError:
+            continue
+        return Round("fact", dressed(rng, text) if split is Split.TRAIN else text, fact.answer, fact.word)
+
+
+def fact_wording_round(rng: Random, split: Split) -> Round:
+    """A fact asked for in a wording of the split (for held-out splits: words never trained on)."""
+    while True:
+        fact = rng.choice(facts())
+        if found := phrases(fact, split):
+            text = question(rng, *rng.choice(found), (DO_FRAMES, WHAT_FRAMES))
+            return Round("fact new wording", text, fact.answer, fact.word)
+
+
+def fact_frame_round(rng: Random, split: Split) -> Round:
+    """A known wording in a frame that training never uses."""
+    while True:
+        fact = rng.choice(facts())
+        found = [p for p in phrases(fact, Split.TRAIN) if p[0] != "ask"]
+        if found:
+            text = question(rng, *rng.choice(found), NOVEL_FRAMES[split])
+            return Round("fact new frame", text, fact.answer, fact.word)
+
+
+def fact_typo_round(rng: Random, split: Split) -> Round:
+    """A held-out combination with one slip of the finger, in lower case and without its mark."""
+    base = fact_round(rng, split)
+    return Round("fact typo", typo(rng, base.user.lower().rstrip("?")), base.answer, base.word)
+
+
+def small_round(rng: Random, split: Split) -> Round:
+    """Small talk."""
+    fact = rng.choice([f for f in smalltalk() if phrases(f, split)])
+    text = rng.choice(phrases(fact, split))[1]
+    return Round("small talk", cased(rng, text) if split is Split.TRAIN else text, fact.answer, fact.word)
+
+
+def refusal_round(rng: Random, split: Split) -> Round:
+    """A question the model cannot answer, and the refusal."""
+    off = offtopic()
+    text = draw(rng, split, _offtopic_text, lambda t: f"off:{t[1]}")[0]
+    return Round(
+        "refusal", dressed(rng, text) if split is Split.TRAIN else text, off.refusal, off.refusal_word
+    )
+
+
+def _offtopic_text(rng: Random) -> tuple[str, str]:
+    """An off-topic question and the part of it that decides its split."""
+    off, luck = offtopic(), rng.random()
+    if luck < 0.45:
+        text = rng.choice(off.ask if luck < 0.28 else off.near)
+        return text, text
+    frame = rng.choice(off.frames)
+    kinds = [kind for kind in off.things if f"{{{kind}}}" in frame]
+    chosen = {kind: rng.choice(off.things[kind]) for kind in kinds}
+    return frame.format(**chosen), chosen[kinds[0]]
+
+
+def dressed(rng: Random, text: str) -> str:
+    """The same question as people type it: with or without greeting, capitals, marks and slips."""
+    if rng.random() < 0.35:
+        text = reworded(rng, text)
+    if rng.random() < 0.15:
+        text = rng.choice(OPENINGS) + text
+    if rng.random() < 0.08:
+        mark = "?" if text.endswith("?") else ""
+        text = text.rstrip("?") + rng.choice(CLOSINGS) + mark
+    return typo(rng, cased(rng, text)) if rng.random() < 0.15 else cased(rng, text)
+
+
+def reworded(rng: Random, text: str) -> str:
+    """The text with a word or two replaced by another people use, or with a word left out."""
+    mark = "?" if text.endswith("?") else ""
+    words = text.removesuffix("?").split(" ")
+    known = [place for place, word in enumerate(words) if word in OTHER_WORDS]
+    for place in rng.sample(known, min(len(known), rng.choice((1, 1, 2)))):
+        words[place] = rng.choice(OTHER_WORDS[words[place]])
+    if len(words) > 4 and rng.random() < 0.3:
+        del words[rng.randrange(len(words))]
+    return " ".join(words) + mark
+
+
+def cased(rng: Random, text: str) -> str:
+    """The text with the capitals and the final mark changed as people do."""
+    luck = rng.random()
+    if luck < 0.4:
+        text = text[0].upper() + text[1:]
+    elif luck < 0.75:
+        text = text.lower()
+    if rng.random() < 0.3:
+        text = text.rstrip("?")
+    elif rng.random() < 0.08:
+        text = text.rstrip("?!.") + rng.choice(("!", ".", "??"))
+    return text
+
+
+def typo(rng: Random, text: str) -> str:
+    """The text with one letter dropped, doubled, swapped with the next or hit wrong."""
+    letters = [i for i in range(len(text) - 1) if text[i].isalpha() and text[i + 1].isalpha()]
+    if not letters:
+        return text
+    at, kind = rng.choice(letters), rng.randrange(4)
+    if kind == 0:
+        return text[:at] + text[at + 1 :]
+    if kind == 1:
+        return text[:at] + text[at] + text[at:]
+    if kind == 2:
+        return text[:at] + text[at + 1] + text[at] + text[at + 2 :]
+    return text[:at] + rng.choice("abcdefghijklmnopqrstuvwxyz") + text[at + 1 :]

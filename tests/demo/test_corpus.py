@@ -1,0 +1,114 @@
+"""The corpus of the demo chat model: deterministic, split cleanly, rendered as the template does."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pytest
+
+from demo.chat import sums
+from demo.chat.corpus import EXAMS, MAKERS, exam, talks
+from demo.chat.facts import facts, offtopic, phrases, smalltalk
+from demo.chat.talk import Split, Talk, answer, pieces, prompt
+from demo.chat.tokenizer import build
+
+TEMPLATE = Path(sums.__file__).parent / "chat_template.jinja"
+
+
+def messages(talk: Talk) -> list[dict[str, Any]]:
+    """The turns before the last one, as a client would send them back."""
+    sent: list[dict[str, Any]] = []
+    for turn in talk.turns[:-1]:
+        think = f"<think>\n{turn.think}\n</think>\n\n" if turn.think is not None else ""
+        message: dict[str, Any] = {"role": turn.role, "content": think + turn.content}
+        if turn.call:
+            called = {"name": turn.call.name, "arguments": dict(turn.call.arguments)}
+            message["tool_calls"] = [{"type": "function", "function": called}]
+        sent.append(message)
+    return sent
+
+
+@cache
+def template() -> jinja2.Template:
+    """The chat template, set up as transformers does."""
+    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701 - text, not HTML
+    environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+
+
+def rendered(talk: Talk) -> str:
+    """The talk through the chat template."""
+    thinking = {} if talk.thinking else {"enable_thinking": False}
+    return template().render(
+        messages=messages(talk), tools=talk.tools, add_generation_prompt=True, **thinking
+    )
+
+
+def test_same_seed_gives_the_same_talks() -> None:
+    first, again = list(islice(talks(5), 200)), list(islice(talks(5), 200))
+    assert first == again
+    assert first != list(islice(talks(6), 200))
+
+
+def test_the_template_renders_what_training_saw() -> None:
+    for talk in islice(talks(11), 300):
+        assert rendered(talk) == prompt(talk)
+
+
+def test_learned_pieces_are_the_answers_and_their_end_marks() -> None:
+    for talk in islice(talks(12), 100):
+        learned = [text for text, wanted in pieces(talk) if wanted]
+        assert learned[-1] == answer(talk) + "<|im_end|>"
+        assert not any("<|im_start|>" in text for text in learned)
+
+
+@pytest.mark.parametrize("category", [*MAKERS, *EXAMS])
+def test_every_category_has_held_out_talks_that_training_never_asks(category: str) -> None:
+    asked = {prompt(talk) for talk in exam(category, 12, Split.TEST)}
+    assert len(asked) >= 3
+    assert asked == {prompt(talk) for talk in exam(category, 12, Split.TEST)}
+
+
+def test_no_held_out_question_is_in_training_text() -> None:
+    held = {name: {prompt(talk) for talk in exam(name, 40, Split.TEST)} for name in (*MAKERS, *EXAMS)}
+    trained = {prompt(talk) for talk in islice(talks(1), 4000)}
+    # A usual name is never told in that category, so nothing distinguishes its splits.
+    shared = {name for name, asked in held.items() if asked & trained} - {"name unknown"}
+    assert shared == set()
+
+
+def test_wordings_belong_to_one_split_and_half_are_trained() -> None:
+    for fact in (*facts(), *smalltalk()):
+        sets = [set(phrases(fact, split)) for split in Split]
+        assert sum(map(len, sets)) == len(set.union(*sets))
+        assert 2 * len(sets[0]) >= len(set.union(*sets))
+
+
+def test_no_wording_asks_for_two_facts() -> None:
+    seen: dict[str, str] = {}
+    for fact in (*facts(), *smalltalk()):
+        for text in (*fact.do, *fact.what, *fact.ask):
+            assert seen.setdefault(text.lower().strip("?!. "), fact.id) == fact.id
+    assert not {text.lower().strip("?!. ") for text in (*offtopic().ask, *offtopic().near)} & set(seen)
+
+
+def test_tokens_spell_back_to_the_text_and_rare_words_stay_letters() -> None:
+    tokenizer = build()
+    text = 'repeat lantern "Lantern" LANTERN <think>\n47+38\n</think> größe'
+    encoded = tokenizer.encode(text, add_special_tokens=False)
+    assert tokenizer.decode(encoded.ids, skip_special_tokens=False) == text
+    assert encoded.tokens[2:9] == list("lantern")
+
+
+@pytest.mark.parametrize(("a", "b"), [(47, 38), (99, 99), (0, 0), (5, 0), (100, 1)])
+def test_scratchpads_end_in_the_digits_of_the_result(a: int, b: int) -> None:
+    *columns, top = [int(line.split("=")[1]) for line in sums.add_steps(a, b).splitlines()]
+    low = sum(column % 10 * 10**place for place, column in enumerate(columns))
+    assert low + top * 10 ** len(columns) == a + b
+    borrowed = [int(line.split("=")[1]) for line in sums.subtract_steps(a, b).splitlines()[1:]]
+    assert sum(digit * 10**place for place, digit in enumerate(borrowed)) == abs(a - b)
