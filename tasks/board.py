@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -17,7 +18,8 @@ class Model:
     """One package as clients may know it.
 
     ``context`` and ``longest_token_bytes`` are None where only loading can tell. ``problem`` says why a
-    package cannot be used, and what to do about it; a usable one has none.
+    package cannot be used, and what to do about it; a usable one has none. ``sampling`` holds the package's
+    own values for what a request leaves open: ``temperature``, ``top_k``, ``top_p``, ``max_tokens``.
     """
 
     id: str
@@ -31,6 +33,7 @@ class Model:
     family: str = ""
     is_demo: bool = False
     problem: str | None = None
+    sampling: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +99,17 @@ class Residents:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """The card's process lives. ``call_since_ms`` is set while it is inside a call into the card."""
+    """The card's process lives. ``call_since_ms`` is set while it is inside a call into the card.
+
+    ``loading`` names the model that is on its way to the card.
+    """
 
     at_ms: int
     pid: int
     job: str | None = None
     call_since_ms: int | None = None
     call_limit_s: float | None = None
+    loading: str | None = None
 
 
 _ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}

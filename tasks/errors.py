@@ -17,8 +17,9 @@ JobError
     ├── CardUnavailable       the card is lost or does not answer
     └── Internal              a bug of ours; ``message`` carries an id to grep the log for
 
-Interrupt(BaseException)
-└── Shutdown                  the process was told to stop; beyond the reach of ``except Exception``
+Interrupt(BaseException)      beyond the reach of ``except Exception``
+├── Shutdown                  the process was told to stop
+└── QueueAway                 Redis has not answered for longer than a job may wait for it
 """
 
 from __future__ import annotations
@@ -115,3 +116,7 @@ class Interrupt(BaseException):
 
 class Shutdown(Interrupt):
     """The process was told to stop: the job goes back to the queue, unharmed and without a strike."""
+
+
+class QueueAway(Interrupt):
+    """Redis has not answered for longer than allowed: the job goes back to the queue without a strike."""

@@ -9,13 +9,20 @@ PREFIX = "hearth:"
 JOBS = PREFIX + "jobs"
 """ZSET of all job ids by creation time, ms: listing and retention."""
 READY = PREFIX + "ready"
-"""ZSET of queued job ids by the time they became ready, ms: what a lost message is repaired from."""
+"""ZSET of queued job ids by the time their message was last sent, ms: what a lost message is repaired from.
+"""
 QUEUES = PREFIX + "queues"
 """SET of the names of all queues that have ever held a job."""
 LEASES = PREFIX + "leases"
 """ZSET of running job ids by lease expiry, ms."""
 ENDED = PREFIX + "ended"
 """ZSET of ended job ids by the time they ended, ms: retention takes the oldest first."""
+DEADLINES = PREFIX + "deadlines"
+"""ZSET of the ids of jobs that have not ended by their deadline, ms."""
+WATCHED = PREFIX + "watched"
+"""SET of the ids of jobs that have not ended and are cancelled when nobody reads them."""
+CLOCK = PREFIX + "clock"
+"""STRING: Redis' time, ms, when the reaper last vouched that the clock is steady."""
 COUNTS = PREFIX + "counts"
 """HASH class → jobs queued or running: the admission caps."""
 RATES = PREFIX + "rates"
@@ -24,6 +31,8 @@ CATALOG = PREFIX + "catalog"
 """STRING JSON, no TTL: the packages found, published by the monitor."""
 CARDS = PREFIX + "cards"
 """SET of the ids of all cards that have ever had a worker."""
+MONITOR = PREFIX + "monitor"
+"""STRING with TTL: when the monitor last did its rounds, ms. Absent: there is no monitor."""
 PAUSED = PREFIX + "paused"
 """SET of queue names an operator has paused."""
 WAKE = PREFIX + "wake"
@@ -46,7 +55,9 @@ def reader(job_id: JobId | str) -> str:
 
 
 def queue(name: str) -> str:
-    """ZSET of the queued job ids of one queue by the time they became ready, ms."""
+    """ZSET of the queued job ids of one queue in the order of service (the score is when they became ready,
+    ms).
+    """
     return f"{PREFIX}queue:{name}"
 
 

@@ -1,0 +1,372 @@
+"""The right to run a job: lease, token, journal, and exactly one terminal event."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, TypeVar
+
+import redis
+
+from config.settings import Settings
+from tasks import events, jobs, journal, keys, outcome, scripts
+from tasks.board import Hold
+from tasks.connection import AWAY
+from tasks.engines import Verdict
+from tasks.errors import Internal, JobError, QueueAway, Shutdown
+from tasks.events import Event, Failed, Held, Loading, Resumed, Terminal, TextDelta
+from tasks.jobs import Job, JobId, JobState
+from tasks.scribe import RETRY_S, Scribe, Token
+
+Answer = TypeVar("Answer")
+
+log = logging.getLogger("hearth.tasks.claim")
+
+CLOCK_WORD_S = 60.0
+"""How old the reaper's word that the clock is steady may be for a deadline to count."""
+LAST_WORDS_S = 5.0
+"""How long a process that is told to stop tries to reach a Redis that does not answer."""
+_RESTFUL = frozenset({"thermal", "telemetry", "operator", "card_lost"})
+"""Holds that make a running job rest; the others (loading, starting) are the running job's own doing."""
+
+stopping = threading.Event()
+"""Set by the process's signal handlers: the running job is given back at its next step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A process that owns a card, since ``epoch``."""
+
+    card: str
+    epoch: int
+    redis: redis.Redis
+    settings: Settings
+
+
+_owner: Owner | None = None
+_current: Claim | None = None
+
+
+def take_card(card_id: str, client: redis.Redis, settings: Settings) -> Owner:
+    """Raise the card's epoch: every lease of an earlier owner goes back to the queue at once, with a strike.
+
+    To be called by a process that holds the card's lock: the earlier owner is dead.
+    """
+    queue = settings.queue
+    epoch, outcomes = scripts.run(
+        client, "own", card_id, keys.epoch(card_id), queue.max_strikes, int(queue.journal_ttl_s * 1000)
+    )
+    for job_id, became in zip(outcomes[::2], outcomes[1::2], strict=True):
+        log.warning("job %s had lost its worker: %s", job_id.decode(), became.decode())
+    return Owner(card_id, int(epoch), client, settings)
+
+
+def become_owner(card_id: str, client: redis.Redis, settings: Settings) -> int:
+    """``take_card`` for this process: ``claimed`` works from now on. Returns the epoch."""
+    global _owner
+    _owner = take_card(card_id, client, settings)
+    return _owner.epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What this process is at: the job it runs, and the call into the card it is in."""
+
+    job_id: JobId
+    call_since_ms: int | None
+    call_limit_s: float | None
+
+
+def activity() -> Activity | None:
+    """None while no job runs. For the heartbeat; callable from any thread."""
+    claim = _current
+    if claim is None:
+        return None
+    return Activity(claim.job.submission.id, claim.signals.call_since_ms, claim.signals.call_limit_s)
+
+
+class JobSignals:
+    """``tasks.engines.Signals`` for one claim."""
+
+    def __init__(self, scribe: Scribe, deadline: float | None, patience_s: float) -> None:
+        self._scribe = scribe
+        self._deadline = deadline
+        self._patience_s = patience_s
+        self.call_since_ms: int | None = None
+        self.call_limit_s: float | None = None
+
+    @property
+    def outage(self) -> bool:
+        """Redis has not answered for longer than a job waits for it."""
+        return time.monotonic() - self._scribe.orders.heard_at > self._patience_s
+
+    def between_steps(self) -> Verdict:
+        verdict = self._verdict()
+        hold = self._hold()
+        if verdict is Verdict.GO_ON and hold is not None:
+            return self._rest(hold)
+        return verdict
+
+    def calling_card(self, limit_s: float) -> AbstractContextManager[None]:
+        return _CardCall(self, self._scribe, limit_s)
+
+    def _verdict(self) -> Verdict:
+        if stopping.is_set():
+            raise Shutdown
+        orders = self._scribe.orders
+        if orders.lost or self.outage:
+            return Verdict.LOST
+        if orders.cancel is not None:
+            return Verdict.CANCEL
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            return Verdict.EXPIRE
+        return Verdict.GO_ON
+
+    def _hold(self) -> Hold | None:
+        hold = self._scribe.orders.hold
+        return hold if hold is not None and hold.reason in _RESTFUL else None
+
+    def _rest(self, hold: Hold) -> Verdict:
+        since = time.monotonic()
+        self._scribe.append(Held(hold.reason, hold.message))
+        verdict = Verdict.GO_ON
+        while verdict is Verdict.GO_ON and self._hold() is not None:
+            self._scribe.wait(RETRY_S)
+            verdict = self._verdict()
+        self._scribe.append(Resumed(hold.reason, int((time.monotonic() - since) * 1000)))
+        return verdict
+
+
+class _CardCall:
+    """Entered tens of times per token: no generator, no allocation beyond itself."""
+
+    __slots__ = ("_before", "_limit_s", "_scribe", "_signals")
+
+    def __init__(self, signals: JobSignals, scribe: Scribe, limit_s: float) -> None:
+        self._signals = signals
+        self._scribe = scribe
+        self._limit_s = limit_s
+        self._before: tuple[float | None, int | None, float | None] = (None, None, None)
+
+    def __enter__(self) -> None:
+        signals, scribe = self._signals, self._scribe
+        self._before = (scribe.call_deadline, signals.call_since_ms, signals.call_limit_s)
+        scribe.call_deadline = time.monotonic() + self._limit_s
+        signals.call_since_ms = int(time.time() * 1000)
+        signals.call_limit_s = self._limit_s
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        signals = self._signals
+        self._scribe.call_deadline, signals.call_since_ms, signals.call_limit_s = self._before
+
+
+class Claim:
+    """One attempt at a job. ``emitted`` are the token ids that former attempts journalled."""
+
+    def __init__(self, owner: Owner, token: Token, job: Job, left_ms: int | None) -> None:
+        entries = journal.read(owner.redis, token.job_id) if token.attempt > 1 else []
+        self.job = job
+        self.token = token
+        self.emitted: Sequence[int] = journal.token_ids(entries)
+        self._texts = [journal.text(entries)]
+        self._tokens = len(self.emitted)
+        self._owner = owner
+        self._scribe = Scribe(owner.redis, token, owner.card, owner.settings)
+        deadline = None if left_ms is None else time.monotonic() + left_ms / 1000
+        self.signals = JobSignals(self._scribe, deadline, owner.settings.queue.redis_patience_s)
+        self.ended = False
+
+    def append(self, event: Event) -> None:
+        """Journal an event of the engine's; a terminal one ends the job there and then.
+
+        Returns at once for all but a terminal event. After the lease is lost, events go nowhere.
+        """
+        if self.ended:
+            raise RuntimeError("an event after the terminal one. This is a bug.")
+        if isinstance(event, Terminal):
+            self.end(event)
+            return
+        progress = ""
+        if isinstance(event, TextDelta):
+            self._texts.append(event.text)
+            self._tokens += len(event.token_ids)
+            progress = outcome.tokens(self._tokens, self.job.sampling.max_tokens)
+        elif isinstance(event, Loading):
+            progress = outcome.files(event)
+        self._scribe.append(event, progress)
+
+    def end(self, event: Terminal) -> None:
+        """Write the terminal event and the record. Silent when the job is no longer ours."""
+        self.ended = True
+        self._scribe.stop()
+        orders = self._scribe.orders
+        if orders.lost:
+            return
+        event = outcome.true_ending(event, orders.cancel)
+        first, pending = self._scribe.pending()
+        fields = outcome.record_fields(event, "".join(self._texts))
+        token = self.token
+        self._insist(
+            "finish",
+            token.job_id,
+            token.epoch,
+            token.attempt,
+            outcome.state_after(event).value,
+            events.encode(event),
+            int(self._owner.settings.queue.journal_ttl_s * 1000),
+            first,
+            len(pending),
+            *pending,
+            *fields,
+        )
+
+    def fail(self, event: Failed) -> None:
+        """End the job with a fault, unless it has ended: what goes wrong behind the last word is logged."""
+        if not self.ended:
+            self.end(event)
+
+    def give_back(self, reason: str) -> None:
+        """Put the job back in the queue without a strike, what was said so far included."""
+        self.ended = True
+        self._scribe.stop()
+        if self._scribe.orders.lost:
+            return
+        first, pending = self._scribe.pending()
+        token, ttl_s = self.token, self._owner.settings.queue.journal_ttl_s
+        self._insist(
+            "give_back",
+            token.job_id,
+            token.epoch,
+            token.attempt,
+            reason,
+            int(ttl_s * 1000),
+            first,
+            *pending,
+        )
+
+    def end_unsaid(self) -> None:
+        """End a job whose engine left without a terminal event."""
+        if self._scribe.orders.lost:
+            self.ended = True
+            self._scribe.stop()
+        elif self.signals.outage:
+            self.give_back("queue_away")
+            raise QueueAway
+        else:
+            ending = outcome.of_verdict(self.signals.between_steps(), self._scribe.orders.cancel)
+            if ending is None:
+                raise Internal("the engine ended without a result")
+            self.end(ending)
+
+    def _insist(self, script: str, *args: bytes | str | float) -> None:
+        """Repeat until Redis answers: without it there is no other work. Not for ever while stopping."""
+        give_up_at: float | None = None
+        while True:
+            try:
+                scripts.run(self._owner.redis, script, *args)
+                return
+            except AWAY as error:
+                if stopping.is_set():
+                    give_up_at = give_up_at or time.monotonic() + LAST_WORDS_S
+                    if time.monotonic() > give_up_at:
+                        log.error("job %s: no %s, Redis is away: %s", self.token.job_id, script, error)
+                        return
+                time.sleep(RETRY_S)
+
+
+@contextmanager
+def claimed(job_id: JobId, owner: Owner | None = None) -> Iterator[Claim | None]:
+    """Take the job's lease; yield None when it cannot or need not be run here.
+
+    On exit there is exactly one terminal event: the engine's own, or ``Failed`` for an error, or whatever the
+    last verdict demands. An ``Interrupt`` gives the job back without a strike and goes on upwards. Who has
+    lost the lease stays silent.
+
+    Raises:
+        Shutdown: the process was told to stop.
+        QueueAway: Redis has been away for too long; the job is queued again, or was not taken.
+    """
+    owner = owner or _owner
+    if owner is None:
+        raise RuntimeError("claimed() before become_owner(): this process owns no card. This is a bug.")
+    claim = _take(owner, job_id)
+    if claim is None:
+        yield None
+        return
+    with _at_work(claim):
+        try:
+            yield claim
+            if not claim.ended:
+                claim.end_unsaid()
+        except JobError as error:
+            claim.fail(outcome.failed(error))
+        except Exception as error:
+            claim.fail(outcome.internal(error, job_id))
+        except BaseException:
+            if not claim.ended:
+                claim.give_back("shutdown")
+            raise
+
+
+@contextmanager
+def _at_work(claim: Claim) -> Iterator[None]:
+    global _current
+    claim._scribe.start()
+    _current = claim
+    try:
+        yield
+    finally:
+        _current = None
+        claim._scribe.stop()
+
+
+def _take(owner: Owner, job_id: JobId) -> Claim | None:
+    queue = owner.settings.queue
+    args: list[Any] = [
+        job_id,
+        owner.card,
+        owner.epoch,
+        keys.epoch(owner.card),
+        int(queue.lease_s * 1000),
+        secrets.token_hex(8),
+        int(queue.reader_grace_s * 1000),
+        int(queue.journal_ttl_s * 1000),
+        int(CLOCK_WORD_S * 1000),
+    ]
+    reply = _patiently(owner, lambda: scripts.run(owner.redis, "claim", *args))
+    if reply[0] != b"claimed":
+        log.info("message for %s swallowed: %s", job_id, reply[0].decode())
+        return None
+    token = Token(job_id, owner.epoch, int(reply[1]))
+    left_ms = None if reply[3] == b"" else int(reply[3])
+    try:
+        job = jobs.decode(reply[2])
+    except ValueError as error:
+        # Written by a version that this one does not understand.
+        fault = outcome.internal(error, job_id)
+        end = (token.job_id, token.epoch, token.attempt, JobState.FAILED.value, events.encode(fault))
+        fields = outcome.record_fields(fault, "")
+        scripts.run(owner.redis, "finish", *end, int(queue.journal_ttl_s * 1000), 1, 0, *fields)
+        return None
+    return _patiently(owner, lambda: Claim(owner, token, job, left_ms))
+
+
+def _patiently(owner: Owner, act: Callable[[], Answer]) -> Answer:
+    give_up_at = time.monotonic() + owner.settings.queue.redis_patience_s
+    while True:
+        try:
+            return act()
+        except AWAY as error:
+            if stopping.is_set():
+                raise Shutdown from error
+            if time.monotonic() > give_up_at:
+                raise QueueAway from error
+            time.sleep(RETRY_S)

@@ -1,0 +1,302 @@
+"""Reading journals: at once for the worker, as a stream of events for any number of followers in the API.
+
+The one module with both faces, over the same keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+import time
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+import redis
+import redis.asyncio
+
+from config.settings import Settings
+from config.settings import settings as read_settings
+from tasks import events, keys, records
+from tasks.connection import AWAY, replies
+from tasks.events import Event, TextDelta
+from tasks.jobs import JobId
+
+log = logging.getLogger("hearth.tasks.journal")
+
+START = "0-0"
+_BLOCK_MS = 2000
+"""How long one read waits; below the socket's timeout."""
+_BATCH = 1000
+"""Entries of one stream in one read."""
+_GATHER_S = 0.002
+"""While events come thick, a read waits this long for more to share its cost."""
+_RETRY_S = 0.2
+_STREAM_ID = re.compile(r"\d{1,20}-\d{1,20}")
+
+Position = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One event and the id of its place in the journal, which is the SSE id."""
+
+    id: str
+    event: Event
+
+
+def read(client: redis.Redis, job_id: JobId | str) -> list[Entry]:
+    """All of a journal as it is now; empty when there is none."""
+    return [_entry(item) for item in replies(client).xrange(keys.journal(job_id))]
+
+
+def token_ids(entries: Iterable[Entry]) -> tuple[int, ...]:
+    """The token ids journalled so far: what another attempt goes on from."""
+    deltas = (entry.event for entry in entries if isinstance(entry.event, TextDelta))
+    return tuple(token for delta in deltas for token in delta.token_ids)
+
+
+def text(entries: Iterable[Entry]) -> str:
+    """The text journalled so far."""
+    return "".join(entry.event.text for entry in entries if isinstance(entry.event, TextDelta))
+
+
+def _entry(item: Any) -> Entry:
+    return Entry(item[0].decode(), events.decode(item[1][b"e"]))
+
+
+def _position(stream_id: str) -> Position:
+    ms, _, number = stream_id.partition("-")
+    return int(ms), int(number)
+
+
+_LOOK = None
+"""Told to a follower: the record may know more than the journal does."""
+
+
+@dataclass(slots=True, eq=False)
+class _Follower:
+    """Somebody's place in a journal. The hub puts entries, the generator takes them."""
+
+    job_id: str
+    after: str
+    renew: bool
+    inbox: asyncio.Queue[Entry | None] = field(default_factory=asyncio.Queue)
+
+    def take(self, entries: list[Entry]) -> None:
+        reached = _position(self.after)
+        for entry in entries:
+            # Another follower of this journal may be further back, so that what we know comes again.
+            if _position(entry.id) > reached:
+                self.inbox.put_nowait(entry)
+                self.after = entry.id
+
+
+class Journals:
+    """All the journals that this process follows, over one connection.
+
+    One loop reads every followed stream in one blocking command and hands the events out; a new follower ends
+    the running read by a word in the stream ``WAKE``. After an outage it goes on where it was.
+    """
+
+    def __init__(self, client: redis.asyncio.Redis, settings: Settings | None = None) -> None:
+        self._redis: Any = client
+        queue = (settings or read_settings()).queue
+        self._reader_ttl_s = queue.reader_ttl_s
+        self._followers: dict[str, list[_Follower]] = {}
+        self._left: set[str] = set()
+        self._someone = asyncio.Event()
+        self._tidy = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._woken = START
+
+    async def start(self) -> None:
+        self._tasks = [
+            asyncio.create_task(self._read_for_ever(), name="journals-read"),
+            asyncio.create_task(self._keep_for_ever(), name="journals-keep"),
+        ]
+
+    async def stop(self) -> None:
+        """End the loops. Followers that are still there wait for ever: close them first."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    @property
+    def following(self) -> int:
+        """How many followers there are now."""
+        return sum(len(group) for group in self._followers.values())
+
+    async def follow(
+        self, job_id: JobId | str, after: str | None = None, *, renew: bool = False
+    ) -> AsyncIterator[Entry]:
+        """Yield the job's events behind ``after`` as they come; end behind the terminal one.
+
+        With ``renew`` the job knows that it has a reader. Of a journal that has expired the terminal event is
+        left, made from the record.
+
+        Raises:
+            KeyError: there is no such job.
+            ValueError: ``after`` is not the id of an entry.
+        """
+        after = after or START
+        if _STREAM_ID.fullmatch(after) is None:
+            raise ValueError(f"{after!r} is not the id of a journal's entry")
+        follower = _Follower(str(job_id), after, renew)
+        rest = await self._rest_of_ended(follower.job_id, after)
+        if rest is not None:
+            for entry in rest:
+                yield entry
+            return
+        self._add(follower)
+        try:
+            await self._redis_wake()
+            async for entry in self._live(follower):
+                yield entry
+        finally:
+            self._remove(follower)
+
+    async def _live(self, follower: _Follower) -> AsyncIterator[Entry]:
+        last = follower.after
+        while True:
+            entry = await follower.inbox.get()
+            if entry is _LOOK:
+                rest = await self._rest_of_ended(follower.job_id, last)
+                if rest is None:
+                    continue
+                for entry in rest:
+                    yield entry
+                return
+            last = entry.id
+            yield entry
+            if events.is_terminal(entry.event):
+                return
+
+    async def _rest_of_ended(self, job_id: str, after: str) -> list[Entry] | None:
+        """What an ended job's journal has behind ``after``; None while the job has not ended. Raises
+        KeyError.
+        """
+        state = await self._redis.hget(keys.job(job_id), "state")
+        if state is None:
+            raise KeyError(job_id)
+        if state in (b"queued", b"running"):
+            return None
+        raw = await self._redis.xrange(keys.journal(job_id), min=f"({after}")
+        if raw or await self._redis.exists(keys.journal(job_id)):
+            return [_entry(item) for item in raw]
+        record = await records.fetch(self._redis, job_id)
+        if record is None:
+            raise KeyError(job_id)
+        # An id that no entry has: whoever resumes behind it finds the journal gone as well.
+        made_up = f"{record.ended_at_ms}-{2**32}"
+        ending = record.ending()
+        return [] if ending is None or after == made_up else [Entry(made_up, ending)]
+
+    def _add(self, follower: _Follower) -> None:
+        self._followers.setdefault(follower.job_id, []).append(follower)
+        self._left.discard(follower.job_id)
+        self._someone.set()
+        if follower.renew:
+            self._tidy.set()
+
+    def _remove(self, follower: _Follower) -> None:
+        group = self._followers[follower.job_id]
+        group.remove(follower)
+        if follower.renew and not any(other.renew for other in group):
+            self._left.add(follower.job_id)
+            self._tidy.set()
+        if not group:
+            del self._followers[follower.job_id]
+        if not self._followers:
+            self._someone.clear()
+
+    async def _redis_wake(self) -> None:
+        # If Redis is away the loop is not reading either: it takes up the new follower with the next read.
+        with contextlib.suppress(*AWAY):
+            await self._redis.xadd(keys.WAKE, {"w": ""}, maxlen=16, approximate=False)
+
+    async def _read_for_ever(self) -> None:
+        while True:
+            await self._someone.wait()
+            try:
+                busy = await self._read_once()
+            except AWAY as error:
+                log.warning("journals wait for Redis: %s", error)
+                # A Redis that lost its data counts WAKE anew.
+                self._woken = START
+                await asyncio.sleep(_RETRY_S)
+            else:
+                if busy:
+                    await asyncio.sleep(_GATHER_S)
+
+    async def _read_once(self) -> bool:
+        """One read and what came of it; True when several streams had news: more is about to come."""
+        places = {
+            keys.journal(job_id): min((one.after for one in group), key=_position)
+            for job_id, group in self._followers.items()
+        }
+        reply = await self._redis.xread({keys.WAKE: self._woken, **places}, count=_BATCH, block=_BLOCK_MS)
+        prefix = len(keys.journal(""))
+        told = 0
+        for name, items in reply or ():
+            stream = name.decode()
+            if stream == keys.WAKE:
+                self._woken = items[-1][0].decode()
+                continue
+            told += 1
+            entries = [_entry(item) for item in items]
+            for follower in self._followers.get(stream[prefix:], ()):
+                follower.take(entries)
+        return told > 0 and len(self._followers) > 1
+
+    async def _keep_for_ever(self) -> None:
+        """Renew the readers' keys, drop those of who left, and have the records looked at now and then."""
+        every_s = self._reader_ttl_s / 3
+        look_at = time.monotonic() + every_s
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._tidy.wait(), max(0.0, look_at - time.monotonic()))
+            self._tidy.clear()
+            try:
+                await self._keep_readers()
+                if time.monotonic() >= look_at:
+                    look_at = time.monotonic() + every_s
+                    self._look_at_records()
+            except AWAY as error:
+                log.warning("readers not renewed, Redis is away: %s", error)
+                await asyncio.sleep(_RETRY_S)
+
+    async def _keep_readers(self) -> None:
+        left, self._left = self._left, set()
+        read = [
+            job_id for job_id, group in self._followers.items() if any(follower.renew for follower in group)
+        ]
+        if not left and not read:
+            return
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for job_id in left:
+                # A reader in another process renews it again within its grace.
+                pipe.delete(keys.reader(job_id))
+            for job_id in read:
+                pipe.set(keys.reader(job_id), b"1", px=int(self._reader_ttl_s * 1000))
+            await pipe.execute()
+
+    def _look_at_records(self) -> None:
+        for group in self._followers.values():
+            for follower in group:
+                follower.inbox.put_nowait(_LOOK)

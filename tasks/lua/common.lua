@@ -1,0 +1,125 @@
+-- Put before every script, after the tables K (keys) and E (events). Local functions only.
+
+-- Redis' own wall clock in milliseconds with a fraction: the one clock that all hosts share.
+local function clock_ms()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + t[2] / 1000
+end
+
+local function whole(ms)
+  return string.format('%.0f', math.floor(ms))
+end
+
+local function append(id, event)
+  return redis.call('XADD', K.journal .. id, '*', 'e', event)
+end
+
+local function queued_again(attempt, reason)
+  return '{"attempt":' .. attempt .. ',"reason":"' .. reason .. '","type":"queued"}'
+end
+
+-- True when the token (epoch, attempt) still owns the running job.
+local function owns(id, epoch, attempt)
+  local r = redis.call('HMGET', K.job .. id, 'state', 'epoch', 'attempt')
+  return r[1] == 'running' and r[2] == epoch and r[3] == attempt
+end
+
+-- Writes those of ARGV[from..to] that were not written yet. `first` numbers ARGV[from] within the attempt: a
+-- call repeated after a lost reply, even with more events, writes each of them once.
+local function write(id, first, from, to)
+  if to < from then return end
+  local job = K.job .. id
+  local written = tonumber(redis.call('HGET', job, 'written') or 0)
+  for i = from, to do
+    local number = first + i - from
+    if number > written then
+      append(id, ARGV[i])
+      written = number
+    end
+  end
+  redis.call('HSET', job, 'written', written)
+end
+
+-- Ends a job as cancelled, by nobody's process. `reason` is a name in E.
+local end_job
+local function end_cancelled(id, reason, now, journal_ttl_ms)
+  redis.call('HSET', K.job .. id, 'cancelled_because', reason)
+  return end_job(id, 'cancelled', E[reason], now, journal_ttl_ms)
+end
+
+-- Ends a job that has not ended: one terminal event, the record, every index. False when it had ended before.
+function end_job(id, state, event, now, journal_ttl_ms)
+  local job = K.job .. id
+  local r = redis.call('HMGET', job, 'state', 'class', 'queue', 'claimed_at', 'ready_at')
+  if r[1] ~= 'queued' and r[1] ~= 'running' then return false end
+  append(id, event)
+  redis.call('PEXPIRE', K.journal .. id, journal_ttl_ms)
+  redis.call('ZREM', K.ready, id)
+  redis.call('ZREM', K.queue .. r[3], id)
+  redis.call('ZREM', K.leases, id)
+  redis.call('ZREM', K.deadlines, id)
+  redis.call('SREM', K.watched, id)
+  redis.call('HINCRBY', K.counts, r[2], -1)
+  redis.call('ZADD', K.ended, now, id)
+  redis.call('DEL', K.reader .. id)
+  if r[1] == 'running' then
+    local run_ms = math.max(0, math.floor(now - tonumber(r[4])))
+    redis.call('HINCRBY', job, 'run_ms', run_ms)
+    if state == 'succeeded' then
+      local mean = tonumber(redis.call('HGET', K.rates, r[3]) or run_ms)
+      redis.call('HSET', K.rates, r[3], whole(0.8 * mean + 0.2 * run_ms))
+    end
+  else
+    redis.call('HINCRBY', job, 'queued_ms', math.max(0, math.floor(now - tonumber(r[5]))))
+  end
+  redis.call('HDEL', job, 'claimed_at', 'epoch', 'nonce', 'written', 'cancel', 'reader_gone_at')
+  redis.call('HSET', job, 'state', state, 'ended_at', whole(now))
+  return true
+end
+
+-- Puts a running job back in the queue, at its old place.
+local function give_back(id, reason, now)
+  local job = K.job .. id
+  local r = redis.call('HMGET', job, 'attempt', 'queue', 'claimed_at', 'order')
+  redis.call('HINCRBY', job, 'run_ms', math.max(0, math.floor(now - tonumber(r[3]))))
+  redis.call('HDEL', job, 'claimed_at', 'epoch', 'nonce', 'written', 'card', 'progress')
+  redis.call('HSET', job, 'state', 'queued', 'ready_at', whole(now))
+  redis.call('ZREM', K.leases, id)
+  redis.call('ZADD', K.ready, now, id)
+  redis.call('ZADD', K.queue .. r[2], r[4], id)
+  append(id, queued_again(r[1], reason))
+end
+
+-- What becomes of a running job whose process died under it: a strike, then the end or the queue.
+-- Returns 'cancelled', 'failed' or 'queued'.
+local function bereave(id, now, max_strikes, journal_ttl_ms)
+  local strikes = redis.call('HINCRBY', K.job .. id, 'strikes', 1)
+  local cancel = redis.call('HGET', K.job .. id, 'cancel')
+  if cancel then
+    end_cancelled(id, cancel, now, journal_ttl_ms)
+    return 'cancelled'
+  end
+  if strikes >= max_strikes then
+    redis.call('HSET', K.job .. id, 'error', E.worker_lost)
+    end_job(id, 'failed', E.worker_lost, now, journal_ttl_ms)
+    return 'failed'
+  end
+  give_back(id, 'worker_lost', now)
+  return 'queued'
+end
+
+-- Nobody has read the job for longer than the grace. Notes since when, so it needs to be asked repeatedly.
+local function deserted(id, now, grace_ms)
+  local job = K.job .. id
+  if redis.call('HGET', job, 'has_reader') ~= '1' then return false end
+  if redis.call('EXISTS', K.reader .. id) == 1 then
+    redis.call('HDEL', job, 'reader_gone_at')
+    return false
+  end
+  local since = redis.call('HGET', job, 'reader_gone_at')
+  if not since then
+    redis.call('HSET', job, 'reader_gone_at', whole(now))
+    return false
+  end
+  return now - tonumber(since) >= grace_ms
+end

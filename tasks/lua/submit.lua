@@ -1,0 +1,72 @@
+#!lua
+-- Accepts jobs, all or none: idempotency, admission, records, indexes, the first Queued.
+-- Not run at all when Redis is out of memory (no allow-oom): new work is what is refused first.
+-- keys: idempotency, counts, rates, jobs, ready, queues, deadlines, watched, owner, batch, queue, job, journal, reader
+-- args: 1 idempotency key or '', 2 its body hash, 3 its ttl ms, 4 JSON class -> cap, 5 reader ttl ms,
+--       6 number of jobs, then 10 per job:
+--       id, record JSON, owner, class, queue, model, kind, batch or '', deadline ms or '', has_reader 0|1
+-- reply: {'accepted'} | {'replayed', id...} | {'conflict'}
+--        | {'busy', class, how many jobs over its cap, mean run ms in that queue}
+local PER_JOB, FIRST = 10, 7
+local now = clock_ms()
+local idempotency, n = ARGV[1], tonumber(ARGV[6])
+
+-- A repeated call whose first reply was lost: the ids are random, so these are our own jobs.
+if redis.call('EXISTS', K.job .. ARGV[FIRST]) == 1 then return {'accepted'} end
+
+if idempotency ~= '' then
+  local known = redis.call('GET', idempotency)
+  if known then
+    known = cjson.decode(known)
+    if known.body ~= ARGV[2] then return {'conflict'} end
+    return {'replayed', unpack(known.jobs)}
+  end
+end
+
+local wanted, queue_of = {}, {}
+for i = 0, n - 1 do
+  local class = ARGV[FIRST + i * PER_JOB + 3]
+  wanted[class] = (wanted[class] or 0) + 1
+  queue_of[class] = ARGV[FIRST + i * PER_JOB + 4]
+end
+local caps = cjson.decode(ARGV[4])
+for class, more in pairs(wanted) do
+  local over = tonumber(redis.call('HGET', K.counts, class) or 0) + more - caps[class]
+  if over > 0 then
+    return {'busy', class, over, redis.call('HGET', K.rates, queue_of[class]) or '0'}
+  end
+end
+
+local ids = {}
+for i = 0, n - 1 do
+  local at = FIRST + i * PER_JOB
+  local id, owner, class, queue = ARGV[at], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+  local batch, deadline, has_reader = ARGV[at + 7], ARGV[at + 8], ARGV[at + 9]
+  -- One request's jobs keep their order: doubles of this size resolve 1/4096 ms.
+  local order = now + i / 1024
+  ids[i + 1] = id
+  redis.call('HSET', K.job .. id, 'job', ARGV[at + 1], 'state', 'queued', 'class', class, 'owner', owner,
+    'queue', queue, 'model', ARGV[at + 5], 'kind', ARGV[at + 6], 'batch', batch, 'has_reader', has_reader,
+    'attempt', 0, 'strikes', 0, 'queued_ms', 0, 'run_ms', 0, 'order', string.format('%.4f', order),
+    'ready_at', whole(now))
+  append(id, E.queued)
+  redis.call('ZADD', K.jobs, order, id)
+  redis.call('ZADD', K.owner .. owner, order, id)
+  if batch ~= '' then redis.call('ZADD', K.batch .. batch, order, id) end
+  redis.call('SADD', K.queues, queue)
+  redis.call('ZADD', K.queue .. queue, order, id)
+  redis.call('ZADD', K.ready, now, id)
+  if deadline ~= '' then
+    redis.call('HSET', K.job .. id, 'deadline_at', deadline)
+    redis.call('ZADD', K.deadlines, deadline, id)
+  end
+  if has_reader == '1' then
+    redis.call('SADD', K.watched, id)
+    redis.call('SET', K.reader .. id, '1', 'PX', ARGV[5])
+  end
+end
+for class, more in pairs(wanted) do redis.call('HINCRBY', K.counts, class, more) end
+if idempotency ~= '' then
+  redis.call('SET', idempotency, cjson.encode({body = ARGV[2], jobs = ids}), 'PX', ARGV[3])
+end
+return {'accepted'}

@@ -1,0 +1,157 @@
+"""Accepting a job: one Lua decides and records, then Celery is told the id."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import redis.asyncio
+from redis.exceptions import OutOfMemoryError
+
+from config.settings import Settings
+from tasks import app, jobs, keys, scripts
+from tasks.connection import AWAY
+from tasks.errors import Busy, IdempotencyConflict, NotReady
+from tasks.jobs import Job, JobClass, JobId, JobKind, QueueName
+
+log = logging.getLogger("hearth.tasks.submit")
+
+RETRY_AFTER_S = (1, 120)
+"""Bounds of what a client is told to wait when the queue is full."""
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """What makes a repeated request the same one: the client's key and the hash of the body it came with."""
+
+    key: str
+    body_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """``replayed``: this request was accepted before, ``job_id`` is the job of then."""
+
+    job_id: JobId
+    replayed: bool = False
+
+
+async def submit(
+    client: redis.asyncio.Redis, job: Job, settings: Settings, idempotency: Idempotency | None = None
+) -> Accepted:
+    """Accept one job. See ``submit_many``."""
+    return (await submit_many(client, [job], settings, idempotency))[0]
+
+
+async def submit_many(
+    client: redis.asyncio.Redis,
+    wanted: Sequence[Job],
+    settings: Settings,
+    idempotency: Idempotency | None = None,
+) -> list[Accepted]:
+    """Accept all the jobs or none; they are queued in this order. All have one owner.
+
+    On return they are in the queue. A message that Celery could not be given is sent again by the reaper.
+
+    Raises:
+        Busy: a class would exceed its cap.
+        IdempotencyConflict: the key was used with another body.
+        NotReady: Redis is out of memory or does not answer.
+    """
+    if not wanted:
+        return []
+    args = _arguments(wanted, settings, idempotency)
+    try:
+        reply = await scripts.run_async(client, "submit", *args)
+    except OutOfMemoryError:
+        log.error("Redis is out of memory: new jobs are refused until some are done or maxmemory is raised")
+        raise NotReady("the queue's memory is full; try again later") from None
+    except AWAY as error:
+        log.error("Redis does not answer: %s", error)
+        raise NotReady("the queue does not answer; try again later") from None
+    accepted = _verdict(reply, wanted)
+    if not accepted[0].replayed:
+        await asyncio.to_thread(_send_all, wanted)
+    return accepted
+
+
+def send(job_id: JobId | str, queue: QueueName | str, kind: JobKind = JobKind.CHAT) -> bool:
+    """Tell Celery about a queued job; thread-safe. False when it could not be reached: never raises for that.
+
+    Sending twice does no harm: only a queued job can be claimed.
+    """
+    return app.send(f"hearth.{kind.value}", str(job_id), str(queue))
+
+
+def _send_all(accepted: Sequence[Job]) -> None:
+    for job in accepted:
+        if not send(job.submission.id, jobs.queue_of(job), job.kind):
+            # One failure took its retries already; a thousand of them would take minutes.
+            log.warning("job %s and those after it wait for the reaper to send them", job.submission.id)
+            return
+
+
+def _arguments(
+    wanted: Sequence[Job], settings: Settings, idempotency: Idempotency | None
+) -> list[bytes | str | float]:
+    queue = settings.queue
+    caps = {JobClass.CHAT: queue.chat_cap, JobClass.IMAGE: queue.image_cap, JobClass.BATCH: queue.batch_cap}
+    key, body = "", ""
+    if idempotency is not None:
+        digest = hashlib.sha256(idempotency.key.encode()).hexdigest()
+        key = keys.idempotency(wanted[0].submission.owner, digest)
+        body = idempotency.body_sha256
+    args: list[bytes | str | float] = [
+        key,
+        body,
+        int(queue.idempotency_ttl_s * 1000),
+        json.dumps(caps),
+        int(queue.reader_ttl_s * 1000),
+        len(wanted),
+    ]
+    for job in wanted:
+        args.extend(_job_arguments(job))
+    return args
+
+
+def _job_arguments(job: Job) -> list[bytes | str | float]:
+    about = job.submission
+    return [
+        about.id,
+        jobs.encode(job),
+        about.owner,
+        about.job_class.value,
+        jobs.queue_of(job),
+        job.model,
+        job.kind.value,
+        about.batch or "",
+        "" if about.deadline_at_ms is None else about.deadline_at_ms,
+        int(about.has_reader),
+    ]
+
+
+def _verdict(reply: list[Any], wanted: Sequence[Job]) -> list[Accepted]:
+    match reply[0]:
+        case b"accepted":
+            return [Accepted(job.submission.id) for job in wanted]
+        case b"replayed":
+            return [Accepted(JobId(job_id.decode()), replayed=True) for job_id in reply[1:]]
+        case b"conflict":
+            raise IdempotencyConflict("this Idempotency-Key was used with a different request body")
+        case _:
+            job_class, over, mean_run_ms = reply[1].decode(), int(reply[2]), float(reply[3])
+            least, most = RETRY_AFTER_S
+            # So many jobs must end before there is room.
+            wait_s = math.ceil(over * mean_run_ms / 1000)
+            raise Busy(
+                f"the {job_class} queue is full; {over} of these jobs cannot be taken"
+                if len(wanted) > 1
+                else f"the {job_class} queue is full",
+                retry_after_s=min(max(wait_s, least), most),
+            )
