@@ -1,0 +1,232 @@
+"""What can be served: every package in the model directories, and for the others why not. Files only."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from config.settings import CHECKOUT, Settings
+from hardware.errors import GraphRejected
+from hardware.virtual.format import read_groups
+from models.llm.geometry import Geometry, combine, read_layer, read_post
+from models.llm.package import (
+    LlmPackage,
+    check_embedding,
+    chip_names,
+    directories,
+    find_package,
+    is_llm,
+    named_context,
+)
+from models.manifest import MANIFEST, Manifest, PackageProblem, read_manifest, suggested_sampling
+from tasks.board import Catalog, Model
+
+log = logging.getLogger("hearth.catalog")
+
+DEMO_PACKAGES = CHECKOUT / "demo" / "packages"
+
+_NFC_SHRINKS = 3
+"""A composed character has at least a third of the bytes of what it was composed from. Source: Unicode FAQ,
+normalization: the worst expansion of NFC text by NFD is 3 in UTF-8."""
+
+
+def scan(settings: Settings) -> Catalog:
+    """Look through ``settings.packages_dir`` and, if wanted, the demo packages.
+
+    Every directory there becomes one model; one that cannot be used says so in ``problem``.
+    """
+    found: dict[str, Model] = {}
+    for directory in _candidates(settings):
+        model = _describe(directory)
+        if model.id in found:
+            model = _renamed(model, found)
+        found[model.id] = model
+    return Catalog(scanned_at_ms=int(time.time() * 1000), models=tuple(_unambiguous(found)))
+
+
+def slug(name: str) -> str:
+    """``name`` as a model id: lower case, only ``a-z 0-9 . _ -``, beginning with a letter or digit."""
+    return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "model"
+
+
+def longest_token_bytes(tokenizer: Path) -> int | None:
+    """The most bytes of text that one token of ``tokenizer.json`` can stand for; None when nobody can tell.
+
+    A text of more bytes than this times the context is certain to be too long, whatever it says.
+    """
+    data = json.loads(tokenizer.read_text(encoding="utf-8"))
+    model = data.get("model") or {}
+    vocab = model.get("vocab")
+    parts = json.dumps([data.get("pre_tokenizer"), data.get("decoder")])
+    is_byte_level = '"ByteLevel"' in parts
+    if not isinstance(vocab, dict) or not (is_byte_level or model.get("byte_fallback")):
+        return None  # unknown text may collapse into one token, however long it is
+    shrinks = _normalizer_shrinks(data.get("normalizer"))
+    added = data.get("added_tokens") or []
+    if shrinks is None or any(token.get("lstrip") or token.get("rstrip") for token in added):
+        return None
+    # Byte-level vocabularies write each byte as one character.
+    sizes = (len(token) if is_byte_level else len(token.replace("▁", " ").encode()) for token in vocab)
+    special = (len(token["content"].encode()) for token in added)
+    return max((*sizes, *special), default=0) * shrinks or None
+
+
+def _normalizer_shrinks(normalizer: dict[str, Any] | None) -> int | None:
+    """By how much text can shrink before it is cut into tokens; None when that is not known."""
+    if normalizer is None:
+        return 1
+    kind = normalizer.get("type")
+    if kind == "Sequence":
+        parts = [_normalizer_shrinks(each) for each in normalizer.get("normalizers", [])]
+        return None if None in parts else max((each for each in parts if each), default=1)
+    if kind in ("NFC", "NFD"):
+        return _NFC_SHRINKS
+    grows = kind == "Prepend" or (kind == "Replace" and normalizer.get("pattern") == {"String": " "})
+    return 1 if grows else None
+
+
+def _candidates(settings: Settings) -> Iterator[Path]:
+    places = [settings.packages_dir]
+    if settings.demo_models:
+        places.append(DEMO_PACKAGES)
+    for place in places:
+        if place.is_dir():
+            yield from sorted(
+                child for child in place.iterdir() if child.is_dir() and not child.name.startswith(".")
+            )
+
+
+def _describe(directory: Path) -> Model:
+    """What ``directory`` holds, with the reason in words when it cannot be used."""
+    blank = Model(
+        id=slug(directory.name),
+        kind="chat",
+        directory=str(directory.absolute()),
+        size_bytes=0,
+        created_at_s=_changed_at_s(directory),
+    )
+    try:
+        manifest = read_manifest(directory)
+    except PackageProblem as problem:
+        return replace(blank, problem=str(problem))
+    except OSError as error:
+        return replace(blank, problem=_unreadable(error))
+    blank = replace(blank, **_naming(directory, manifest))
+    try:
+        return _complete(blank, directory, manifest)
+    except PackageProblem as problem:
+        return replace(blank, problem=str(problem), size_bytes=_size_bytes(directory))
+    except OSError as error:
+        return replace(blank, problem=_unreadable(error))
+
+
+def _naming(directory: Path, manifest: Manifest) -> dict[str, Any]:
+    own = slug(manifest.alias) if manifest.alias else slug(directory.name)
+    others = dict.fromkeys((slug(directory.name), *map(slug, manifest.aliases)))
+    return {
+        "id": own,
+        "aliases": tuple(name for name in others if name != own),
+        "is_demo": manifest.is_demo,
+    }
+
+
+def _complete(blank: Model, directory: Path, manifest: Manifest) -> Model:
+    if not is_llm(directory):
+        raise PackageProblem(_what_else(directory))
+    package = find_package(directory)
+    geometry = _geometry(package)
+    check_embedding(package.embedding, geometry.hidden, geometry.vocab)
+    try:
+        token_bytes = longest_token_bytes(package.tokenizer / "tokenizer.json")
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise PackageProblem(f"tokenizer.json cannot be read ({error}): download it again") from None
+    sampling = suggested_sampling(directory) or suggested_sampling(package.layers[0].parent)
+    return replace(
+        blank,
+        size_bytes=package.size_bytes,
+        created_at_s=_changed_at_s(package.post),
+        context=geometry.context,
+        longest_token_bytes=token_bytes,
+        family=package.family,
+        sampling={**sampling, **manifest.sampling},
+    )
+
+
+def _geometry(package: LlmPackage) -> Geometry:
+    """From the graphs' headers. Raises PackageProblem unless they are one model for the virtual card."""
+    try:
+        groups = [read_groups(path).groups for path in (*package.layers, package.post)]
+    except GraphRejected as error:
+        raise PackageProblem(_not_virtual(package, error)) from None
+    return combine([read_layer(each) for each in groups[:-1]], read_post(groups[-1]))
+
+
+def _not_virtual(package: LlmPackage, error: GraphRejected) -> str:
+    """Why the virtual card cannot read the package's graphs: most often they are for a real one."""
+    context = named_context(package)
+    told = f" (context {context})" if context else ""
+    chips = chip_names(package.layers)
+    return (
+        f"its graphs{told} cannot run on the virtual card: they are compiled for {chips}, or damaged. "
+        f"Packages for the virtual card are made with `python -m demo.export_llm`. [{error}]"
+    )
+
+
+def _what_else(directory: Path) -> str:
+    """What a directory without layers holds instead."""
+    names = [
+        path.name.lower() for place in directories(directory) for path in place.iterdir() if path.is_file()
+    ]
+    if not names:
+        return "the directory is empty: put a model package into it, or remove it"
+    if any("unet" in name for name in names):
+        return "it holds a picture model, and this version serves chat models only"
+    if any(name.endswith(".gguf") for name in names):
+        return "GGUF files do not run on this card: get the model's AXERA package (…_l0_together.axmodel)"
+    if any(name.endswith((".safetensors", ".bin.index.json")) for name in names):
+        return (
+            "it is a Hugging Face checkpoint, not a package: get the model's AXERA package, or for the "
+            "virtual card export it with `python -m demo.export_llm`"
+        )
+    return "no model files were found in it (…_l0_together.axmodel, …_post.axmodel and their companions)"
+
+
+def _unreadable(error: OSError) -> str:
+    return f"{error.filename} cannot be read ({error.strerror}): check its owner and permissions"
+
+
+def _size_bytes(directory: Path) -> int:
+    return sum(path.stat().st_size for place in directories(directory) for path in place.glob("*.axmodel"))
+
+
+def _changed_at_s(path: Path) -> int:
+    return int(path.stat().st_mtime)
+
+
+def _renamed(model: Model, found: dict[str, Model]) -> Model:
+    """A second package of one id, under a free one."""
+    number = next(number for number in range(2, len(found) + 3) if f"{model.id}-{number}" not in found)
+    first = found[model.id].directory
+    return replace(
+        model,
+        id=f"{model.id}-{number}",
+        aliases=(),
+        problem=f"{first} is called {model.id!r} too: give one of them an alias in its {MANIFEST}",
+    )
+
+
+def _unambiguous(found: dict[str, Model]) -> Iterator[Model]:
+    """The models, each alias only where it means one of them."""
+    taken = set(found)
+    for model in found.values():
+        free = tuple(alias for alias in model.aliases if alias not in taken)
+        for lost in set(model.aliases) - set(free):
+            log.warning("%s: the alias %r means another model already", model.id, lost)
+        taken.update(free)
+        yield replace(model, aliases=free)

@@ -1,0 +1,1 @@
+"""Language models: a package's files, its geometry, and the loop that turns messages into text."""

@@ -1,0 +1,149 @@
+"""One token through the card: three small writes, one list of steps, one row of logits back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardware.card import Array, Buffer, Card, Graph, KvWrite, Step, View
+from models.llm.geometry import DecodeGroup, Geometry
+from models.llm.memory import BLOCKED, VISIBLE, KvCache, Workspace, names
+
+STEP_LIMIT_S = 30.0
+"""A token that takes this long is a hang; the slowest model known on this card takes 0.3 s."""
+
+_ALIGNED = 2048
+"""A real card has been seen to write rows in place at multiples of this, and at nothing less."""
+
+
+class Decoder:
+    """The decode groups of all layers and the last graph, bound once.
+
+    Layer ``i`` reads ``hidden[i % 2]`` and writes ``hidden[(i + 1) % 2]``, so hidden rows pass from layer to
+    layer without moving. Mask and position are written once per token, into buffers that all layers share.
+    """
+
+    def __init__(
+        self,
+        space: Workspace,
+        layers: Sequence[Graph],
+        post: Graph,
+        geometry: Geometry,
+        cache: KvCache,
+        embedding: NDArray[np.uint16],
+    ) -> None:
+        self._card: Card = space.card
+        self._cache = cache
+        self._embedding = embedding
+        self._count = len(layers)
+        self.hidden = (space.buffer(geometry.hidden * 2), space.buffer(geometry.hidden * 2))
+        self._indices = space.buffer(4 * geometry.layers[0].index_rows)
+        self._index_row = np.zeros(geometry.layers[0].index_rows, np.uint32)
+        self._writes_rows = self._may_write_rows()
+        self._new = [(space.buffer(size), space.buffer(size)) for size in cache.row_bytes]
+        self._groups = [_Bound(group, space.buffer(2 * (group.capacity + 1))) for group in geometry.decode]
+        for bound in self._groups:
+            bound.steps = [self._bind_layer(layer, graph, bound) for layer, graph in enumerate(layers)]
+        self._logits = space.buffer(geometry.post.output.size_bytes)
+        self._post = [self._bind_post(space, post, geometry)]
+        for bound in self._groups:
+            bound.whole = [*bound.steps, *self._post]
+        is_bf16 = geometry.post.output.dtype == "bf16"
+        self._row: Array = np.empty(geometry.vocab, np.uint16 if is_bf16 else np.float32)
+
+    def forward(self, token: int, position: int) -> Array:
+        """Run ``token`` at ``position``; its K/V rows are then in the cache.
+
+        Returns the logits of what follows: bf16 bits ``uint16[vocab]``, or ``float32[vocab]``, in memory that
+        the next call overwrites.
+        """
+        self._run(token, position, wants_logits=True)
+        return self._read_logits()
+
+    def remember(self, token: int, position: int) -> None:
+        """Like ``forward``, for a token whose successor is known: the last graph is left out."""
+        self._run(token, position, wants_logits=False)
+
+    def logits_of(self, row: View) -> Array:
+        """The logits that follow the hidden ``row``, which is copied on the card."""
+        self.hidden[self._count % 2].copy_from(row)
+        self._card.execute(self._post, timeout_s=STEP_LIMIT_S)
+        return self._read_logits()
+
+    def _run(self, token: int, position: int, *, wants_logits: bool) -> None:
+        bound = next(each for each in self._groups if position < each.group.capacity)
+        self.hidden[0].write(self._embedding[token])
+        self._index_row.fill(position)
+        self._indices.write(self._index_row)
+        bound.mask.write(bound.visible(position))
+        if self._writes_rows:
+            self._aim(bound, position)
+        self._card.execute(bound.whole if wants_logits else bound.steps, timeout_s=STEP_LIMIT_S)
+        if not self._writes_rows:
+            for layer, (keys, values) in enumerate(self._new):
+                self._cache.store(layer, position, keys.view(), values.view())
+
+    def _read_logits(self) -> Array:
+        self._logits.read_into(self._row)
+        return self._row
+
+    def _may_write_rows(self) -> bool:
+        aligned = all(size % _ALIGNED == 0 for size in self._cache.row_bytes)
+        return self._card.traits.kv_write is KvWrite.ROW and (aligned or self._card.info.is_virtual)
+
+    def _aim(self, bound: _Bound, position: int) -> None:
+        """Bind every layer's new K/V row to its place in the cache."""
+        keys_name, values_name = bound.row_names
+        for layer, step in enumerate(bound.steps):
+            keys, values = self._cache.row(layer, position)
+            step.rebind(keys_name, keys)
+            step.rebind(values_name, values)
+
+    def _bind_layer(self, layer: int, graph: Graph, bound: _Bound) -> Step:
+        called = names(graph.groups[bound.group.index])
+        bound.row_names = called["K_cache_out"], called["V_cache_out"]
+        keys, values = self._cache.history(layer, bound.group.capacity)
+        new_keys, new_values = self._new[layer]
+        return graph.bind(
+            bound.group.index,
+            {
+                called["K_cache"]: keys,
+                called["V_cache"]: values,
+                called["indices"]: self._indices.view(),
+                called["input"]: self.hidden[layer % 2].view(),
+                called["mask"]: bound.mask.view(),
+            },
+            {
+                called["K_cache_out"]: new_keys.view(),
+                called["V_cache_out"]: new_values.view(),
+                called["output"]: self.hidden[(layer + 1) % 2].view(),
+            },
+        )
+
+    def _bind_post(self, space: Workspace, post: Graph, geometry: Geometry) -> Step:
+        outputs = {geometry.post.output.name: self._logits.view()}
+        for spec in post.groups[0].outputs:
+            if spec.name not in outputs:  # everything must be bound, also what nobody reads
+                outputs[spec.name] = space.buffer(spec.size_bytes).view()
+        return post.bind(0, {geometry.post.input_name: self.hidden[self._count % 2].view()}, outputs)
+
+
+class _Bound:
+    """One decode group: its mask on the card and on the host, a step for each layer, and the whole token."""
+
+    def __init__(self, group: DecodeGroup, mask: Buffer) -> None:
+        self.group = group
+        self.mask = mask
+        self.steps: list[Step] = []
+        self.whole: list[Step] = []
+        self.row_names = ("K_cache_out", "V_cache_out")
+        self._bits = np.full(group.capacity + 1, BLOCKED, np.uint16)
+        self._bits[-1] = VISIBLE  # the token itself, which attention appends behind the cache
+
+    def visible(self, position: int) -> NDArray[np.uint16]:
+        """The mask for ``position``: every earlier row, and the token itself."""
+        self._bits[:position] = VISIBLE
+        self._bits[position:-1] = BLOCKED
+        return self._bits

@@ -1,0 +1,234 @@
+"""A language model on a card: messages in, a stream of text out, and the same text after an interruption."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+
+from hardware.card import Array, Card
+from models.boundary import card_errors
+from models.llm.decode import STEP_LIMIT_S
+from models.llm.network import Network
+from models.llm.prefill import Chunk, plan
+from models.llm.sampling import Chooser, Sampler
+from models.llm.template import ChatTokenizer, check_options
+from models.llm.text import Piece, TextStream
+from tasks.engines import Signals, Verdict
+from tasks.errors import ContextTooLong
+from tasks.events import Cancelled, Event, Expired, Finished, TextDelta, Timings, Usage
+from tasks.jobs import ChatJob, FinishReason
+
+REPLAY_LIMIT_S = 10.0
+"""How long repeating the steps of a lost attempt may take before chunks are taken instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A chat job as numbers: ids in, at most ``limit`` ids out, chosen by ``choose``."""
+
+    prompt: list[int]
+    limit: int
+    choose: Chooser
+    warnings: tuple[str, ...]
+
+
+class _Watch:
+    """When things happened in one attempt, and how much of it was the card's own time."""
+
+    def __init__(self, card: Card) -> None:
+        self._card = card
+        self._began_s = time.monotonic()
+        self._busy_s = card.counters.busy_s
+        self._prefilled_s = self._first_s = self._first_busy_s = 0.0
+
+    def prefilled(self) -> None:
+        self._prefilled_s = time.monotonic() - self._began_s
+
+    def chose_first(self) -> None:
+        self._first_s = time.monotonic() - self._began_s
+        self._first_busy_s = self._card.counters.busy_s - self._busy_s
+
+    def timings(self) -> Timings:
+        total_s = time.monotonic() - self._began_s
+        return Timings(
+            prefill_ms=self._prefilled_s * 1000,
+            decode_ms=(total_s - self._prefilled_s) * 1000 if self._prefilled_s else 0.0,
+            first_token_ms=self._first_s * 1000,
+            first_token_card_ms=self._first_busy_s * 1000,
+        )
+
+
+class LlmEngine:
+    """One loaded model. Answers one job at a time, on the thread that owns the card.
+
+    An answer is a function of messages, options and seed: each attempt prefills the prompt in the same chunks
+    and then repeats the steps that made the tokens an earlier attempt has told. Only when that would take
+    longer than ``REPLAY_LIMIT_S`` do those tokens go through by chunks too. A chunk's products are summed in
+    another order than a single row's, so the last bits of the cache, and once in a while a token, may then
+    differ from what an undisturbed run had said.
+    """
+
+    def __init__(
+        self, name: str, network: Network, tokenizer: ChatTokenizer, size_bytes: int, step_s: float
+    ) -> None:
+        self._name = name
+        self._network = network
+        self._tokenizer = tokenizer
+        self._sampler = Sampler(network.geometry.vocab)
+        self._size_bytes = size_bytes
+        self._step_s = step_s
+
+    @property
+    def context(self) -> int:
+        """Tokens of prompt and answer together."""
+        return self._network.geometry.context
+
+    @property
+    def size_bytes(self) -> int:
+        """Card memory this model takes, as measured while it was loaded."""
+        return self._size_bytes
+
+    def close(self) -> None:
+        """Give everything back. Closing twice is harmless."""
+        self._network.close()
+
+    def stream(self, job: ChatJob, emitted: Sequence[int], signals: Signals) -> Iterator[Event]:
+        """Answer ``job``; see ``tasks.engines.ChatEngine``. Refuses what cannot fit before any card work.
+
+        Usage counts the tokens the text was made of; the token that ends an answer is not among them.
+        """
+        task = self._task(job)
+        text = TextStream(self._tokenizer.decode, job.sampling.stop)
+        for token in emitted:
+            text.push(token)
+        watch = _Watch(self._network.card)
+        with card_errors():
+            yield from self._answer(task, list(emitted), text, signals, watch)
+
+    def _task(self, job: ChatJob) -> _Task:
+        sampling = job.sampling
+        check_options(job.template_options)
+        prompt = self._tokenizer.prompt_ids(job.messages, job.template_options)
+        room = self.context - len(prompt)
+        if room < 1:
+            raise ContextTooLong(
+                f"the prompt has {len(prompt)} tokens; the context of {self._name} is {self.context} tokens, "
+                "prompt and answer together",
+                param="messages",
+            )
+        warnings = [
+            f"the model's chat template does not know {name}: it was ignored"
+            for name in self._tokenizer.unknown_options(job.template_options)
+        ]
+        wanted = sampling.max_tokens if sampling.max_tokens is not None else room
+        if wanted > room:
+            warnings.append(
+                f"max_tokens was lowered from {wanted} to {room}: the prompt has {len(prompt)} tokens "
+                f"and the context is {self.context}"
+            )
+        return _Task(prompt, min(wanted, room), self._sampler.chooser(sampling), tuple(warnings))
+
+    def _answer(
+        self, task: _Task, told: list[int], text: TextStream, signals: Signals, watch: _Watch
+    ) -> Iterator[Event]:
+        """Everything after the prompt is known. ``told`` grows by every token of the answer."""
+        if text.stopped or len(told) >= task.limit:
+            # The earlier attempt had told all its text, and only not said that it was the end.
+            yield self._finished(
+                task, told, FinishReason.STOP if text.stopped else FinishReason.LENGTH, watch
+            )
+            return
+        prepared = self._prepare(task.prompt, told, signals)
+        if isinstance(prepared, Verdict):
+            yield from _farewell(prepared, task, told)
+            return
+        watch.prefilled()
+        ending = yield from self._generate(task, told, prepared, text, signals, watch)
+        if isinstance(ending, Verdict):
+            yield from _farewell(ending, task, told)
+        else:
+            yield self._finished(task, told, ending, watch)
+
+    def _generate(
+        self, task: _Task, told: list[int], logits: Array, text: TextStream, signals: Signals, watch: _Watch
+    ) -> Generator[Event, None, FinishReason | Verdict]:
+        is_first = True
+        while True:
+            position = len(task.prompt) + len(told)
+            token = task.choose(logits, position)
+            if is_first:
+                watch.chose_first()
+                is_first = False
+            if token in self._tokenizer.stop_ids:
+                yield from _told(text.finish())
+                return FinishReason.STOP
+            told.append(token)
+            yield from _told(text.push(token))
+            if text.stopped:
+                return FinishReason.STOP
+            if len(told) == task.limit:
+                yield from _told(text.finish())
+                return FinishReason.STOP if text.stopped else FinishReason.LENGTH
+            verdict = signals.between_steps()
+            if verdict is not Verdict.GO_ON:
+                return verdict
+            logits = self._step(token, position, signals)
+
+    def _step(self, token: int, position: int, signals: Signals) -> Array:
+        began_s = time.monotonic()
+        with signals.calling_card(STEP_LIMIT_S):
+            logits = self._network.decoder.forward(token, position)
+        self._step_s = time.monotonic() - began_s
+        return logits
+
+    def _prepare(self, prompt: list[int], told: list[int], signals: Signals) -> Array | Verdict:
+        """Bring the cache to the end of prompt and ``told``; the logits of what follows."""
+        ids = prompt + told
+        *others, last = self._chunks(len(prompt), len(ids))
+        for chunk in others:
+            self._store(ids, chunk, signals)
+            verdict = signals.between_steps()
+            if verdict is not Verdict.GO_ON:
+                return verdict
+        with signals.calling_card(STEP_LIMIT_S):
+            if last.group is None:
+                return self._network.decoder.forward(ids[last.start], last.start)
+            row = self._network.prefill.run(ids[last.start :], last.start, last.group)
+            return self._network.decoder.logits_of(row)
+
+    def _chunks(self, prompt: int, end: int) -> list[Chunk]:
+        """The pieces in which ``prompt`` tokens, and what was told after them, go through the card."""
+        groups = self._network.prefill.groups
+        chunks = list(plan(groups, 0, prompt))
+        if (end - prompt) * self._step_s > REPLAY_LIMIT_S:
+            return [*chunks, *plan(groups, prompt, end)]
+        return [*chunks, *plan((), prompt, end)]
+
+    def _store(self, ids: list[int], chunk: Chunk, signals: Signals) -> None:
+        with signals.calling_card(STEP_LIMIT_S):
+            if chunk.group is None:
+                self._network.decoder.remember(ids[chunk.start], chunk.start)
+            else:
+                tokens = ids[chunk.start : chunk.start + chunk.count]
+                self._network.prefill.run(tokens, chunk.start, chunk.group)
+
+    def _finished(self, task: _Task, told: list[int], reason: FinishReason, watch: _Watch) -> Finished:
+        return Finished(reason, _usage(task, told), watch.timings(), warnings=task.warnings)
+
+
+def _usage(task: _Task, told: list[int]) -> Usage:
+    return Usage(prompt_tokens=len(task.prompt), completion_tokens=len(told))
+
+
+def _told(piece: Piece | None) -> Iterator[Event]:
+    if piece is not None:
+        yield TextDelta(piece.text, piece.token_ids)
+
+
+def _farewell(verdict: Verdict, task: _Task, told: list[int]) -> Iterator[Event]:
+    """The terminal event that a verdict asks for; none when the job is somebody else's by now."""
+    if verdict is Verdict.CANCEL:
+        yield Cancelled("requested", _usage(task, told))
+    elif verdict is Verdict.EXPIRE:
+        yield Expired()

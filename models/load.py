@@ -1,0 +1,83 @@
+"""From a catalog entry to a model that answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+from hardware.card import Card
+from models.llm.engine import LlmEngine
+from models.llm.network import Network, Progress
+from models.llm.package import find_package
+from models.llm.template import ChatTokenizer
+from models.manifest import PackageProblem
+from tasks.board import Model
+from tasks.errors import LoadFailed, ModelUnusable
+
+LoadedModel = LlmEngine
+"""What ``load`` returns: ``context``, ``size_bytes``, ``stream(job, emitted, signals)`` and ``close()``."""
+
+
+def load(card: Card, model: Model, progress: Callable[[int, int], None]) -> LoadedModel:
+    """Put ``model`` on ``card``; ``progress(done, total)`` is called after each file. See ``loading``."""
+    steps = loading(card, model)
+    try:
+        while True:
+            progress(*next(steps))
+    except StopIteration as end:
+        loaded: LoadedModel = end.value
+        return loaded
+    finally:
+        steps.close()
+
+
+def loading(card: Card, model: Model) -> Generator[Progress, None, LoadedModel]:
+    """Put ``model`` on ``card``, yielding (files done, files in all); returns the model, ready to answer.
+
+    A load that fails or is closed half-way leaves nothing behind.
+
+    Raises:
+        ModelUnusable: the catalog says so.
+        LoadFailed: the package's files do not make a model; the message says which and why.
+        HardwareError: the card refuses a file, is full (``OutOfCardMemory``: room can be made) or is lost.
+    """
+    if model.problem is not None:
+        raise ModelUnusable(f"{model.id} cannot be used: {model.problem}", param="model")
+    try:
+        package = find_package(Path(model.directory))
+        # Host files first: what is wrong with them is told before minutes of loading.
+        tokenizer = ChatTokenizer.load(package)
+        free_bytes = card.memory().free_bytes
+        network = yield from Network.load(card, package)
+    except PackageProblem as problem:
+        raise LoadFailed(f"{model.id} cannot be loaded: {problem}") from problem
+    except OSError as error:
+        raise LoadFailed(f"{model.id} cannot be loaded: {error.filename}: {error.strerror}") from error
+    try:
+        _refuse_strange_tokens(model, tokenizer, network)
+        step_s = _measure_step(network)
+        size_bytes = free_bytes - card.memory().free_bytes
+        return LlmEngine(model.id, network, tokenizer, size_bytes, step_s)
+    except BaseException:
+        network.close()
+        raise
+
+
+def _refuse_strange_tokens(model: Model, tokenizer: ChatTokenizer, network: Network) -> None:
+    if tokenizer.size > network.embedding_rows:
+        raise LoadFailed(
+            f"{model.id} cannot be loaded: its tokenizer knows {tokenizer.size} tokens, its embedding table "
+            f"holds {network.embedding_rows}: they belong to different models"
+        )
+
+
+def _measure_step(network: Network) -> float:
+    """Seconds of one decoded token. The first step is slower, and better taken here than by a job.
+
+    What it leaves in row 0 of the cache, the next prompt overwrites.
+    """
+    network.decoder.forward(0, 0)
+    began_s = time.monotonic()
+    network.decoder.forward(0, 0)
+    return time.monotonic() - began_s

@@ -1,0 +1,130 @@
+"""``hearth.toml``: what the owner of a package says about it, and what the package's own files suggest."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "hearth.toml"
+
+_SAMPLING_BOUNDS: Mapping[str, tuple[float, float]] = {
+    "temperature": (0.0, 2.0),
+    "top_k": (0, 1_000_000),
+    "top_p": (0.0, 1.0),
+    "max_tokens": (1, 1_000_000),
+}
+_WHOLE = frozenset({"top_k", "max_tokens"})
+
+
+class PackageProblem(Exception):
+    """A package cannot be used; the message says why, and what its owner can do about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What ``hearth.toml`` holds. Absent keys are None or empty.
+
+    ``alias`` becomes the model's id, ``aliases`` are further names; ``sampling`` are the values for what a
+    request leaves open: ``temperature``, ``top_k``, ``top_p``, ``max_tokens``.
+    """
+
+    alias: str | None = None
+    aliases: tuple[str, ...] = ()
+    is_demo: bool = False
+    sampling: Mapping[str, float] = field(default_factory=dict)
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest in ``directory``, or an empty one. Raises PackageProblem when it is there and wrong."""
+    path = directory / MANIFEST
+    if not path.is_file():
+        return Manifest()
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PackageProblem(f"{MANIFEST} is not valid TOML: {error}") from None
+    unknown = sorted(set(data) - {"alias", "aliases", "is_demo", "sampling"})
+    if unknown:
+        raise PackageProblem(
+            f"{MANIFEST} has the unknown key {unknown[0]!r}: known are alias, aliases, is_demo, sampling"
+        )
+    return Manifest(
+        alias=_typed(data, "alias", str, None),
+        aliases=tuple(_names(data.get("aliases", []))),
+        is_demo=_typed(data, "is_demo", bool, False),
+        sampling=_checked_sampling(data.get("sampling", {})),
+    )
+
+
+def _typed(data: Mapping[str, Any], key: str, kind: type, default: Any) -> Any:
+    value = data.get(key, default)
+    if value is not default and not isinstance(value, kind):
+        raise PackageProblem(f"{MANIFEST}: {key} must be a {'string' if kind is str else 'boolean'}")
+    return value
+
+
+def _names(value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise PackageProblem(f"{MANIFEST}: aliases must be a list of strings")
+    return value
+
+
+def _checked_sampling(value: Any) -> dict[str, float]:
+    if not isinstance(value, dict):
+        raise PackageProblem(f"{MANIFEST}: sampling must be a table")
+    for name, number in value.items():
+        if name not in _SAMPLING_BOUNDS:
+            raise PackageProblem(
+                f"{MANIFEST}: sampling.{name} is unknown: known are {', '.join(_SAMPLING_BOUNDS)}"
+            )
+        if not _fits(name, number):
+            low, high = _SAMPLING_BOUNDS[name]
+            raise PackageProblem(f"{MANIFEST}: sampling.{name} must be a number from {low:g} to {high:g}")
+    return value
+
+
+def _fits(name: str, number: Any) -> bool:
+    if isinstance(number, bool) or not isinstance(number, int if name in _WHOLE else int | float):
+        return False
+    low, high = _SAMPLING_BOUNDS[name]
+    return bool(low <= number <= high)
+
+
+def suggested_sampling(directory: Path) -> dict[str, float]:
+    """What the package's maker suggests: in ``generation_config.json``, else in ``post_config.json``."""
+    generation = read_json(directory / "generation_config.json")
+    if generation:
+        if generation.get("do_sample") is False:
+            return {"temperature": 0.0}
+        return {
+            name: generation[name]
+            for name in ("temperature", "top_k", "top_p")
+            if _fits(name, generation.get(name))
+        }
+    post = read_json(directory / "post_config.json")
+    switches = {
+        "temperature": "enable_temperature",
+        "top_k": "enable_top_k_sampling",
+        "top_p": "enable_top_p_sampling",
+    }
+    return {
+        name: post[name]
+        for name, switch in switches.items()
+        if post.get(switch) and _fits(name, post.get(name))
+    }
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in ``path``; empty when there is no such file, no text in it or no object.
+
+    Vendors ship some of these files empty, so a broken one means no more than a missing one.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
