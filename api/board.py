@@ -1,0 +1,104 @@
+"""What the API knows of models and cards: only what other processes have published in Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+
+from api.errors import Refusal
+from tasks import board, keys
+from tasks.board import Catalog, Heartbeat, Hold, Model, Residents, Telemetry
+from tasks.errors import ModelUnusable, NotReady, UnknownModel
+
+_FRESH_S = 1.0
+"""Streams ask about the cards again and again; they share one answer this long."""
+
+
+@dataclass(frozen=True, slots=True)
+class CardFacts:
+    """One card as its worker and the monitor tell of it; what is None was not told, or not lately."""
+
+    id: str
+    residents: Residents | None
+    telemetry: Telemetry | None
+    hold: Hold | None
+    heartbeat: Heartbeat | None
+
+    @property
+    def is_virtual(self) -> bool:
+        return self.residents is not None and self.residents.is_virtual
+
+
+class Board:
+    """Reads the facts. Costs a round trip for the catalog, and at most one a second for the cards."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._catalog: tuple[bytes | str, Catalog] = b"", Catalog(scanned_at_ms=0)
+        self._cards: tuple[CardFacts, ...] = ()
+        self._cards_read_s = float("-inf")
+        self._reading = asyncio.Lock()
+
+    async def catalog(self) -> Catalog:
+        """The published catalog. Raises NotReady while there is none, or nothing in it."""
+        data = await self._redis.get(keys.CATALOG)
+        if data is None:
+            raise NotReady("the server is starting: the models have not been looked through yet")
+        told, catalog = self._catalog
+        if data != told:
+            catalog = board.decode(Catalog, data) or catalog
+            self._catalog = data, catalog
+        if not catalog.models:
+            raise NotReady("no models were found: put a model package into the models directory")
+        return catalog
+
+    async def cards(self) -> tuple[CardFacts, ...]:
+        """All cards that have ever had a worker, at most a second old."""
+        if time.monotonic() - self._cards_read_s > _FRESH_S:
+            async with self._reading:
+                if time.monotonic() - self._cards_read_s > _FRESH_S:
+                    self._cards = await self._read_cards()
+                    self._cards_read_s = time.monotonic()
+        return self._cards
+
+    async def _read_cards(self) -> tuple[CardFacts, ...]:
+        names = await self._redis.smembers(keys.CARDS)
+        ids = sorted(name.decode() for name in names if isinstance(name, bytes))
+        facts = (keys.residents, keys.telemetry, keys.hold, keys.heartbeat)
+        wanted = [fact(card) for card in ids for fact in facts]
+        told = iter(await self._redis.mget(wanted) if wanted else [])
+        return tuple(
+            CardFacts(
+                card,
+                board.decode(Residents, next(told)),
+                board.decode(Telemetry, next(told)),
+                board.decode(Hold, next(told)),
+                board.decode(Heartbeat, next(told)),
+            )
+            for card in ids
+        )
+
+
+def resolve(catalog: Catalog, name: str, kind: str) -> Model:
+    """The model of that id or alias, if it can be asked for a job of this kind.
+
+    Raises:
+        UnknownModel: there is none; the message lists those there are.
+        ModelUnusable: its package cannot be run; the message says why.
+        Refusal: it answers another kind of job.
+    """
+    model = catalog.find(name)
+    if model is None:
+        known = (
+            ", ".join(other.id for other in catalog.models if not other.problem) or "none that can be used"
+        )
+        shown = name if name.isprintable() and len(name) <= 100 else ascii(name[:100])
+        raise UnknownModel(f"there is no model '{shown}' here; there is: {known}", param="model")
+    if model.problem:
+        raise ModelUnusable(f"the model '{model.id}' cannot be used: {model.problem}", param="model")
+    if model.kind != kind:
+        raise Refusal("unsupported_value", f"the model '{model.id}' answers {model.kind} jobs only", "model")
+    return model

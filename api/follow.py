@@ -1,0 +1,79 @@
+"""A journal being followed, begun before anybody listens, and the place in the queue meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from api.context import Context
+from tasks import keys, records
+from tasks.jobs import Job, JobState
+from tasks.journal import Entry
+from tasks.records import JobRecord
+
+
+class Following:
+    """The entries of one journal, as an iterator that is to be closed (``contextlib.aclosing``).
+
+    Following begins at once, so that it costs the first token nothing.
+    """
+
+    def __init__(self, context: Context, job_id: str, after: str | None = None, *, renew: bool) -> None:
+        self._entries = context.journals.follow(job_id, after, renew=renew)
+        self._first = asyncio.create_task(_next(self._entries))
+        self._is_first_taken = False
+
+    def __aiter__(self) -> Following:
+        return self
+
+    async def __anext__(self) -> Entry:
+        if self._is_first_taken:
+            return await anext(self._entries)
+        entry = await self._first
+        self._is_first_taken = True
+        if entry is None:
+            raise StopAsyncIteration
+        return entry
+
+    async def any(self) -> bool:
+        """Whether there is an entry; waits for the first one, or the end. Iterate afterwards."""
+        return await self._first is not None
+
+    async def aclose(self) -> None:
+        self._first.cancel()
+        await asyncio.gather(self._first, return_exceptions=True)
+        close = getattr(self._entries, "aclose", None)
+        if close is not None:
+            await close()
+
+
+async def _next(entries: AsyncIterator[Entry]) -> Entry | None:
+    return await anext(entries, None)
+
+
+class Place:
+    """A job's place in the queue, asked again and again."""
+
+    def __init__(self, context: Context, job: Job) -> None:
+        self._redis = context.redis
+        self._job = job
+        self._record: JobRecord | None = None
+
+    async def now(self) -> int | None:
+        """1 is next; None unless queued."""
+        if self._record is None:
+            order = await self._redis.hget(keys.job(self._job.submission.id), "order")
+            if order is None:
+                return None
+            # All that the question needs; the rest of the record is not worth the trips.
+            created_at_ms = self._job.submission.created_at_ms
+            self._record = JobRecord(
+                job=self._job,
+                state=JobState.QUEUED,
+                attempt=0,
+                strikes=0,
+                created_at_ms=created_at_ms,
+                ready_at_ms=created_at_ms,
+                order=float(order),
+            )
+        return await records.position(self._redis, self._record)

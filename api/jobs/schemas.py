@@ -1,0 +1,203 @@
+"""The native shapes: what a job, the queue and a card look like. Times are seconds since the epoch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from api.openai.schemas import ChatRequest
+from tasks.jobs import JobKind, JobState
+
+Seconds = Annotated[float, Field(description="Seconds since the epoch, to the millisecond.")]
+
+
+class JobRequest(ChatRequest):
+    """One job: the fields of a chat completion, and what it asks of the queue. It is never cancelled for want
+    of a reader."""
+
+    kind: Annotated[Literal["chat"], Field(description="What is to be done.")] = "chat"
+    job_class: Annotated[
+        Literal["chat", "batch"] | None,
+        Field(alias="class", description="`batch` waits behind everybody else; default `chat`."),
+    ] = None
+    deadline_s: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            le=30 * 86400,
+            allow_inf_nan=False,
+            description="The job expires if it has not ended by then.",
+        ),
+    ] = None
+
+
+class HoldOut(BaseModel):
+    reason: Literal["thermal", "telemetry", "loading", "operator", "card_lost", "starting"]
+    message: str
+    since: Seconds
+
+
+class EtaOut(BaseModel):
+    starts_at: Seconds
+    ends_at: Seconds
+    basis: str
+
+
+class ProgressOut(BaseModel):
+    done: int
+    total: int | None
+    unit: str
+
+
+class TimingsOut(BaseModel):
+    queued_ms: float
+    load_ms: float
+    run_ms: float
+
+
+class JobUsage(BaseModel):
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+
+
+class OutputOut(BaseModel):
+    """One piece of what the job made: text, or a file."""
+
+    type: Literal["text", "file"]
+    text: str | None = None
+    finish_reason: Literal["stop", "length"] | None = None
+    media_type: str | None = None
+    size_bytes: int | None = None
+    sha256: str | None = None
+
+
+class JobError(BaseModel):
+    code: str
+    message: str
+
+
+class Urls(BaseModel):
+    self: str
+    events: str
+    cancel: str
+    output: list[str]
+
+
+class JobOut(BaseModel):
+    id: str
+    object: Literal["job"] = "job"
+    kind: JobKind
+    model: str
+    state: JobState
+    hold: Annotated[HoldOut | None, Field(description="Why nothing moves just now; shown beside the state.")]
+    queue: Annotated[str, Field(description="Class and model: `chat.qwen3-4b`.")]
+    position: Annotated[int | None, Field(description="1 is next; null unless queued.")]
+    eta: EtaOut | None
+    progress: ProgressOut | None
+    attempt: Annotated[int, Field(description="Rises each time a worker takes the job.")]
+    created_at: Seconds
+    started_at: Seconds | None
+    ended_at: Seconds | None
+    timings: TimingsOut
+    usage: JobUsage | None
+    output: list[OutputOut]
+    strikes: Annotated[int, Field(description="How often a process died while executing this job.")]
+    error: JobError | None
+    warnings: list[str]
+    metadata: dict[str, str]
+    urls: Urls
+
+
+class JobList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[JobOut]
+    has_more: bool
+    last_id: Annotated[str | None, Field(description="Pass it as `after` for the next page.")]
+    batch: Annotated[str | None, Field(description="What the jobs of one list have in common.")] = None
+
+
+class QueueRow(BaseModel):
+    name: str
+    job_class: Annotated[str, Field(alias="class")]
+    model: str
+    queued: int
+    running: int
+    oldest_ready_at: Seconds | None
+    is_paused: bool
+
+
+class CardHold(HoldOut):
+    card: str
+
+
+class QueueOut(BaseModel):
+    """Everything that waits and runs, whoever it belongs to: counts only."""
+
+    object: Literal["queue"] = "queue"
+    queued: int
+    running: int
+    queues: list[QueueRow]
+    holds: list[CardHold]
+
+
+class ResidentOut(BaseModel):
+    model: str
+    size_bytes: int
+    context: int | None
+    used_at: Seconds
+
+
+class TelemetryOut(BaseModel):
+    """The last reading; what the card did not tell is null."""
+
+    read_at: Seconds
+    temperature_c: float | None
+    memory_total_bytes: int | None
+    memory_free_bytes: int | None
+    npu_percent: float | None
+    cpu_percent: float | None
+
+
+class HeartbeatOut(BaseModel):
+    at: Seconds
+    busy: bool
+    call_since: Seconds | None
+    call_limit_s: float | None
+
+
+class CardOut(BaseModel):
+    id: str
+    object: Literal["card"] = "card"
+    virtual: Annotated[
+        bool, Field(description="True: a card made of software; its speed tells nothing of a real one.")
+    ]
+    name: str | None
+    firmware: str | None
+    bus_id: str | None
+    memory_total_bytes: int | None
+    residents: list[ResidentOut]
+    telemetry: TelemetryOut | None
+    hold: HoldOut | None
+    heartbeat: Annotated[HeartbeatOut | None, Field(description="Null: no process serves this card.")]
+
+
+class CardList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[CardOut]
+
+
+class Health(BaseModel):
+    status: Literal["ok"] = "ok"
+    version: str
+    uptime_s: float
+
+
+class Ready(BaseModel):
+    ready: bool
+    checks: Annotated[dict[str, bool], Field(description="redis, catalog, worker, monitor, card.")]
+    why: Annotated[list[str], Field(description="One sentence for each check that failed.")]
+
+
+JobAnswer = JobOut | JobList

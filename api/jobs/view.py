@@ -1,0 +1,80 @@
+"""A record as a client sees it."""
+
+from __future__ import annotations
+
+import time
+from typing import Literal
+
+from api.jobs.schemas import JobError, JobOut, JobUsage, OutputOut, ProgressOut, TimingsOut, Urls
+from api.respond import seconds
+from api.system import hold_out
+from tasks.jobs import FinishReason, JobState
+from tasks.records import JobRecord
+
+
+def job_out(record: JobRecord, position: int | None) -> JobOut:
+    """``position`` is asked separately: it changes with every job that ends."""
+    submission = record.job.submission
+    return JobOut(
+        id=record.id,
+        kind=record.job.kind,
+        model=record.job.model,
+        state=record.state,
+        hold=None if record.hold is None else hold_out(record.hold),
+        queue=record.queue,
+        position=position,
+        eta=None,
+        progress=None if record.progress is None else ProgressOut(**record.progress._asdict()),
+        attempt=record.attempt,
+        created_at=seconds(record.created_at_ms),
+        started_at=None if record.started_at_ms is None else seconds(record.started_at_ms),
+        ended_at=None if record.ended_at_ms is None else seconds(record.ended_at_ms),
+        timings=TimingsOut(queued_ms=_queued_ms(record), load_ms=record.load_ms, run_ms=record.run_ms),
+        usage=_usage(record),
+        output=_output(record),
+        strikes=record.strikes,
+        error=None
+        if record.error is None
+        else JobError(code=record.error.code, message=record.error.message),
+        warnings=list(record.warnings),
+        metadata=dict(submission.metadata),
+        urls=_urls(record),
+    )
+
+
+def _queued_ms(record: JobRecord) -> float:
+    if record.state is not JobState.QUEUED:
+        return record.queued_ms
+    return record.queued_ms + max(0, time.time_ns() // 1_000_000 - record.ready_at_ms)
+
+
+def _usage(record: JobRecord) -> JobUsage | None:
+    used = record.usage
+    if used is None:
+        return None
+    return JobUsage(
+        prompt_tokens=used.prompt_tokens,
+        completion_tokens=used.completion_tokens,
+        cached_tokens=used.cached_tokens,
+    )
+
+
+def _output(record: JobRecord) -> list[OutputOut]:
+    pieces = [
+        OutputOut(type="file", media_type=file.media_type, size_bytes=file.size_bytes, sha256=file.sha256)
+        for file in record.output
+    ]
+    if record.text is None and record.state is not JobState.SUCCEEDED:
+        return pieces
+    return [OutputOut(type="text", text=record.text or "", finish_reason=_reason(record)), *pieces]
+
+
+def _reason(record: JobRecord) -> Literal["stop", "length"] | None:
+    if record.finish_reason is None:
+        return None
+    return "length" if record.finish_reason is FinishReason.LENGTH else "stop"
+
+
+def _urls(record: JobRecord) -> Urls:
+    here = f"/v1/jobs/{record.id}"
+    return Urls(self=here, events=f"{here}/events", cancel=f"{here}/cancel", output=[])

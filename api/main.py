@@ -1,0 +1,116 @@
+"""The application: its routes, its layers, and what is opened and closed with it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic.json_schema import models_json_schema
+from starlette.exceptions import HTTPException
+
+from api import docs, system
+from api.auth import Keys
+from api.board import Board
+from api.context import VERSION, Context
+from api.errors import Problem
+from api.jobs import routes as jobs
+from api.jobs.schemas import JobRequest
+from api.limits import BodyCap
+from api.openai import chat, models
+from api.openai.request import refusal_of
+from api.openai.schemas import ChatRequest
+from api.request_id import Guard
+from config.settings import Settings
+from config.settings import settings as read_settings
+from tasks.app import configure
+from tasks.connection import connect_async
+from tasks.journal import Journals
+
+_ABOUT = """Keeps the models warm and the card cool: an inference server for a small computer with an NPU.
+
+Every request becomes a job in a queue. OpenAI's endpoints wait for it; `/v1/jobs` hands it to you by its id.
+Errors come as `{"error": {"message", "type", "param", "code"}}`; every answer carries `x-request-id`."""
+
+
+def app() -> FastAPI:
+    """The application with the settings of this process: ``uvicorn --factory api.main:app``."""
+    return create_app(read_settings())
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application. Redis is reached when it is needed, not here. Raises SettingsError without a Redis."""
+    redis = connect_async(settings)
+    configure(settings)
+    context = Context(settings, redis, Journals(redis, settings), Board(redis))
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with context.journals:
+            yield
+        await redis.aclose()
+
+    made = FastAPI(
+        title="Hearth",
+        description=_ABOUT,
+        version=VERSION,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
+        exception_handlers={HTTPException: _http_error, RequestValidationError: _parameter_error},
+        # Nobody collects them, and they cost on every request.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
+    )
+    made.state.context = context
+    for router in (chat.router, models.router, jobs.router, system.router, docs.router):
+        made.include_router(router)
+    # The last one added is the outermost.
+    made.add_middleware(BodyCap, limit_bytes=settings.limits.body_bytes)
+    made.add_middleware(Keys, api_key=settings.api_key)
+    made.add_middleware(Guard)
+    _document(made)
+    return made
+
+
+async def _http_error(request: Request, error: Any) -> JSONResponse:
+    """What the router refuses: an unknown path, or a method that a path does not know."""
+    what = f"{request.method} {ascii(request.url.path[:200])[1:-1]}"
+    if error.status_code == 404:
+        return Problem("unknown_url", f"there is no {what}; the paths are listed at /docs").response()
+    headers = dict(error.headers or {})
+    allowed = headers.get("Allow", "other methods")
+    return Problem(
+        "method_not_allowed", f"there is no {what}; this path knows {allowed}", headers=headers
+    ).response()
+
+
+async def _parameter_error(_: Request, error: Any) -> JSONResponse:
+    """Query parameters are checked by FastAPI; its own answer would be a 422 in another shape."""
+    fault = error.errors()[0]
+    fault["loc"] = fault["loc"][1:]
+    return refusal_of(fault).problem.response()
+
+
+def _document(made: FastAPI) -> None:
+    """Put the bodies that endpoints read by themselves into the documentation, and take FastAPI's 422 out."""
+    plain = made.openapi
+
+    def openapi() -> dict[str, Any]:
+        if made.openapi_schema is None:
+            document = plain()
+            template = "#/components/schemas/{model}"
+            bodies = [(ChatRequest, "validation"), (JobRequest, "validation")]
+            _, definitions = models_json_schema(bodies, ref_template=template)  # type: ignore[arg-type]
+            schemas = document["components"]["schemas"]
+            schemas.update(definitions["$defs"])
+            for name in ("HTTPValidationError", "ValidationError"):
+                schemas.pop(name, None)
+            for operation in (each for path in document["paths"].values() for each in path.values()):
+                operation["responses"].pop("422", None)
+        return plain()
+
+    made.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,56 @@
+"""``GET /v1/models``: the catalog in OpenAI's words."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from api import context
+from api.board import CardFacts
+from api.openai.schemas import ModelFacts, ModelList, ModelOut
+from api.respond import as_json, errors
+from tasks.board import Model
+from tasks.errors import UnknownModel
+
+router = APIRouter(tags=["OpenAI"])
+
+
+@router.get("/v1/models", response_model=ModelList, responses=errors(503), operation_id="list_models")
+async def index(request: Request) -> Response:
+    """The models that can be asked, and beside them those that were found but cannot be used, and why."""
+    board = context.of(request).board
+    catalog, cards = await board.catalog(), await board.cards()
+    told = [model_out(model, cards) for model in catalog.models]
+    usable = [model for model in told if model.hearth.problem is None]
+    return as_json(
+        ModelList(data=usable, unusable=[model for model in told if model.hearth.problem is not None])
+    )
+
+
+@router.get(
+    "/v1/models/{name:path}", response_model=ModelOut, responses=errors(404, 503), operation_id="show_model"
+)
+async def show(request: Request, name: str) -> Response:
+    """One model by id or alias, the unusable ones included."""
+    board = context.of(request).board
+    model = (await board.catalog()).find(name)
+    if model is None:
+        raise UnknownModel(f"there is no model {name[:100]!a} here", param="model")
+    return as_json(model_out(model, await board.cards()))
+
+
+def model_out(model: Model, cards: tuple[CardFacts, ...]) -> ModelOut:
+    on_cards = {
+        resident.model: resident for card in cards if card.residents for resident in card.residents.models
+    }
+    resident = on_cards.get(model.id)
+    facts = ModelFacts(
+        kind=model.kind,
+        family=model.family,
+        context=model.context if resident is None or resident.context is None else resident.context,
+        size_bytes=model.size_bytes,
+        aliases=list(model.aliases),
+        is_demo=model.is_demo,
+        is_resident=resident is not None,
+        problem=model.problem,
+    )
+    return ModelOut(id=model.id, created=model.created_at_s, hearth=facts)

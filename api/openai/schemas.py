@@ -1,0 +1,220 @@
+"""OpenAI's shapes: what a chat request may hold, and what we answer. Validation and documentation in one.
+
+Fields of more than one form (a string or a list) are ``Any`` here, with the schema for the documentation:
+``request.py`` looks at them itself, because it can name the place of a fault better than a union can.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+
+Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
+Tokens = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
+
+_TEXT = {"type": "string"}
+_PART = {
+    "type": "object",
+    "properties": {"type": {"const": "text"}, "text": _TEXT},
+    "required": ["type", "text"],
+}
+Content = Annotated[
+    Any,
+    WithJsonSchema(
+        {"anyOf": [_TEXT, {"type": "array", "items": _PART}], "title": "Text, or a list of text parts"}
+    ),
+]
+Stop = Annotated[
+    Any,
+    WithJsonSchema({"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "maxItems": 4}, {"type": "null"}]}),
+]
+Choice = Annotated[Any, WithJsonSchema({"anyOf": [_TEXT, {"type": "object"}, {"type": "null"}]})]
+
+
+class Wire(BaseModel):
+    """Strict about types, deaf to names it does not know."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+
+class MessageIn(Wire):
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: Content = None
+    name: str | None = None
+    tool_call_id: str | None = None
+    tool_calls: list[Any] | None = None
+    function_call: Any = None
+    refusal: str | None = None
+    audio: Any = None
+
+
+class StreamOptions(Wire):
+    include_usage: Annotated[
+        bool | None, Field(description="One more chunk with the usage before `[DONE]`.")
+    ] = None
+    include_obfuscation: bool | None = None
+
+
+class ResponseFormat(Wire):
+    type: str
+
+
+class ChatRequest(Wire):
+    """A chat completion. What Hearth does not know is ignored; what it knows but cannot honour is refused, or
+    reported in `x-hearth-warnings`."""
+
+    model: Annotated[str, Field(min_length=1, description="Id or alias of a model of `GET /v1/models`.")]
+    messages: Annotated[
+        list[MessageIn], Field(min_length=1, description="The conversation, oldest turn first.")
+    ]
+    stream: Annotated[
+        bool | None, Field(description="Send the answer as server-sent events, as it is made.")
+    ] = None
+    stream_options: StreamOptions | None = None
+    max_completion_tokens: Annotated[Tokens | None, Field(description="At most so many tokens are made.")] = (
+        None
+    )
+    max_tokens: Annotated[
+        Tokens | None, Field(description="The older name; `max_completion_tokens` wins.")
+    ] = None
+    temperature: Annotated[
+        float | None,
+        Field(
+            ge=0, le=2, allow_inf_nan=False, description="0 always takes the likeliest token; default 0.7."
+        ),
+    ] = None
+    top_p: Annotated[
+        float | None, Field(ge=0, le=1, allow_inf_nan=False, description="Nucleus sampling.")
+    ] = None
+    top_k: Annotated[
+        int | None,
+        Field(ge=-1, le=2**31 - 1, description="Only the likeliest k tokens; 0 or -1: all. Not OpenAI's."),
+    ] = None
+    seed: Annotated[
+        Int64 | None, Field(description="The same seed and request give the same answer on the same card.")
+    ] = None
+    stop: Annotated[
+        Stop, Field(description="Up to four strings that end the answer; they are not part of it.")
+    ] = None
+    n: Annotated[int | None, Field(ge=1, le=128, description="Only 1.")] = None
+    metadata: Annotated[
+        dict[str, str] | None, Field(description="Up to 16 pairs, kept with the job (64 and 512 characters).")
+    ] = None
+    user: str | None = None
+    service_tier: Annotated[
+        Literal["auto", "default", "flex", "scale", "priority", "fast"] | None,
+        Field(description="`flex` waits behind everybody else (class `batch`)."),
+    ] = None
+
+    # Neutral values only: anything else would change the answer, and cannot be honoured yet.
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    tools: list[Any] | None = None
+    tool_choice: Choice = None
+    functions: list[Any] | None = None
+    function_call: Choice = None
+    response_format: ResponseFormat | None = None
+    modalities: list[str] | None = None
+    audio: Any = None
+    web_search_options: Any = None
+
+    # Accepted; a warning says where it has no effect.
+    parallel_tool_calls: bool | None = None
+    store: bool | None = None
+    reasoning_effort: str | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
+    prediction: Any = None
+    moderation: Any = None
+    prompt_cache_key: str | None = None
+    prompt_cache_options: Any = None
+    prompt_cache_retention: str | None = None
+    safety_identifier: str | None = None
+
+
+class AssistantMessage(BaseModel):
+    role: Literal["assistant"] = "assistant"
+    content: str
+    refusal: None = None
+
+
+class ChatChoice(BaseModel):
+    index: int = 0
+    message: AssistantMessage
+    logprobs: None = None
+    finish_reason: Literal["stop", "length"]
+
+
+class PromptTokensDetails(BaseModel):
+    cached_tokens: int
+
+
+class CompletionTokensDetails(BaseModel):
+    reasoning_tokens: int = 0
+
+
+class UsageOut(BaseModel):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: CompletionTokensDetails
+
+
+class ChatCompletion(BaseModel):
+    """The answer of a chat request that did not ask for a stream."""
+
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: Annotated[int, Field(description="Seconds since the epoch.")]
+    model: str
+    system_fingerprint: Annotated[
+        str, Field(description="Ends in `-virtual` when no real card made the answer.")
+    ]
+    service_tier: Literal["default", "flex"]
+    choices: list[ChatChoice]
+    usage: UsageOut
+
+
+class ModelFacts(BaseModel):
+    """What Hearth knows of a model beyond OpenAI's fields."""
+
+    kind: str
+    family: str
+    context: Annotated[
+        int | None, Field(description="Tokens of prompt and answer together; null until loaded once.")
+    ]
+    size_bytes: int
+    aliases: list[str]
+    is_demo: bool
+    is_resident: Annotated[bool, Field(description="On a card now: the next job need not wait for loading.")]
+    problem: Annotated[str | None, Field(description="Why it cannot be used, and what to do about it.")]
+
+
+class ModelOut(BaseModel):
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = "hearth"
+    hearth: ModelFacts
+
+
+class ModelList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[ModelOut]
+    unusable: Annotated[list[ModelOut], Field(description="Found, but not to be used; each says why.")]
+
+
+class ErrorBody(BaseModel):
+    message: str
+    type: str
+    param: Annotated[str | None, Field(description="The field at fault, like `messages[0].content`.")]
+    code: Annotated[str, Field(description="Stable, for programs.")]
+
+
+class ErrorEnvelope(BaseModel):
+    error: ErrorBody

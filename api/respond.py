@@ -1,0 +1,44 @@
+"""Answers made of models, and what the documentation says of errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import Response
+from pydantic import BaseModel
+
+from api.openai.schemas import ErrorEnvelope
+
+
+def as_json(model: BaseModel, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A body in full, nulls included: a client need not ask whether a field is there."""
+    body = model.model_dump_json(by_alias=True)
+    return Response(body, status, headers, media_type="application/json")
+
+
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """For ``responses=``: these statuses answer in OpenAI's envelope."""
+    return {status: {"model": ErrorEnvelope, "description": _SAYS[status]} for status in statuses}
+
+
+_SAYS = {
+    400: "A field is wrong, unsupported or missing; `param` names it.",
+    404: "There is no such model or job (for this key).",
+    409: "The Idempotency-Key came with another body, or the job was cancelled.",
+    413: "The body is too large.",
+    415: "The body is not announced as JSON.",
+    429: "The queue is full; `Retry-After` says when to try again.",
+    503: "Starting, or the queue or the card cannot be reached; `Retry-After` says when to try again.",
+    504: "The job's deadline passed.",
+}
+
+
+def body_schema(model: type[BaseModel], *, or_list: bool = False) -> dict[str, Any]:
+    """For ``openapi_extra=``: a body that the endpoint reads by itself. ``main`` adds its schema."""
+    one = {"$ref": f"#/components/schemas/{model.__name__}"}
+    schema = {"anyOf": [one, {"type": "array", "items": one}]} if or_list else one
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def seconds(at_ms: float) -> float:
+    return round(at_ms) / 1000

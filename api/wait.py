@@ -1,0 +1,69 @@
+"""Waiting for a job's end while somebody is on the line."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from starlette.types import Receive
+
+from api.context import Context
+from api.follow import Following
+from api.stream import until_gone
+from tasks.events import Started, Terminal, TextDelta
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a journal said from its beginning to its end."""
+
+    text: str
+    end: Terminal
+
+
+class ClientGone(Exception):
+    """The connection was closed before there was an answer."""
+
+
+class Leaving(Exception):
+    """The process is shutting down and cannot wait any longer."""
+
+
+async def whole(entries: Following, on_start: Callable[[Started], None]) -> Told:
+    """Read a journal to its end."""
+    text: list[str] = []
+    async with aclosing(entries):
+        async for entry in entries:
+            if isinstance(entry.event, TextDelta):
+                text.append(entry.event.text)
+            elif isinstance(entry.event, Started):
+                on_start(entry.event)
+            elif isinstance(entry.event, Terminal):
+                return Told("".join(text), entry.event)
+    raise RuntimeError("the journal ended without a terminal event. This is a bug.")
+
+
+async def on_the_line(context: Context, receive: Receive, work: asyncio.Task[T]) -> T:
+    """The result of ``work``, as long as the client and this process stay. ``work`` is cancelled otherwise.
+
+    Raises:
+        ClientGone: the client closed the connection.
+        Leaving: the process is shutting down.
+    """
+    gone = asyncio.create_task(until_gone(receive))
+    leaving = context.closing.waiter()
+    try:
+        pending: set[asyncio.Future[Any]] = {work, gone, leaving}
+        await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            return work.result()
+        raise ClientGone if gone.done() else Leaving
+    finally:
+        for waiter in (work, gone, leaving):
+            waiter.cancel()
+        await asyncio.gather(work, gone, return_exceptions=True)
