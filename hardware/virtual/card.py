@@ -6,17 +6,20 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, NoReturn, Protocol, Self
 
 import numpy as np
 
 from config.settings import VirtualCardSettings
 from hardware.card import CardInfo, CardMemory, CardTraits, Counters, KvWrite, Prefill, Step
 from hardware.errors import CardLost, CardTimeout, FeedMismatch, GraphRejected, OutOfCardMemory
+from hardware.lock import CardLock
 from hardware.virtual.arena import Arena
 from hardware.virtual.clock import Clock, SystemClock
 from hardware.virtual.graph import OneShot, VirtualGraph, VirtualStep
 from hardware.virtual.memory import Bytes, VirtualBuffer
+from hardware.virtual.meter import Meter
+from hardware.virtual.state import CardState, Fault, lock_path
 from hardware.virtual.timing import TIMINGS, Pace
 from hardware.virtual.watchdog import Watchdog
 
@@ -47,6 +50,7 @@ class VirtualCard:
 
     Raises:
         CardBusy: another process has opened it.
+        CardLost: the fault ``lost`` is set.
     """
 
     def __init__(
@@ -73,7 +77,20 @@ class VirtualCard:
         # Without this entry each run costs 30 µs more: the Python face of onnxruntime 1.31 looks it up and
         # meets an exception. It means "no graph capture", which only WebGPU has.
         self._run_options.add_run_config_entry("gpu_graph_id", "-1")
+        self._lock = CardLock(lock_path(state_dir, index), self._info.id, pause=self._clock.sleep)
+        try:
+            self._state = CardState(state_dir, index, self._clock)
+        except OSError:
+            self._lock.close()
+            raise
+        self._meter = Meter(self._state, self._clock, options.ambient_c, self._arena.size_bytes)
         self._watchdog = Watchdog(self._stop_run)
+        try:
+            self.begin()
+        except CardLost:
+            self.close()
+            raise
+        self._tell()
 
     @property
     def info(self) -> CardInfo:
@@ -101,7 +118,7 @@ class VirtualCard:
             raise GraphRejected(f"{path}: {error.strerror}") from None
         if size_bytes == 0:
             raise GraphRejected(f"{path} is empty")
-        address = self._arena.take(size_bytes)
+        address = self._take(size_bytes)
         try:
             graph = VirtualGraph(self, path, self._options.threads)
         except BaseException:
@@ -112,17 +129,19 @@ class VirtualCard:
         self._counters.h2d_bytes += size_bytes
         self._counters.h2d_calls += 1
         self._take_time(size_bytes * self._timing.load_s_per_byte)
+        self._tell()
         return graph
 
     def allocate(self, size_bytes: int) -> VirtualBuffer:
         self.begin()
-        address = self._arena.take(size_bytes)
+        address = self._take(size_bytes)
         try:
             buffer = VirtualBuffer(self, address, size_bytes)
         except (OSError, MemoryError) as error:
             self._arena.give_back(address)
             raise OutOfCardMemory(f"the host has no {size_bytes} bytes for the card: {error}") from None
         self._buffers.add(buffer)
+        self._tell()
         return buffer
 
     def execute(self, steps: Sequence[Step], *, timeout_s: float) -> None:
@@ -154,7 +173,9 @@ class VirtualCard:
                 graph.close()
             for buffer in list(self._buffers):
                 buffer.close()
-            self._lost = "the card is closed"
+            self._lost = f"{self._info.id} is closed"
+        self._state.close()
+        self._lock.close()
 
     def __enter__(self) -> Self:
         return self
@@ -169,6 +190,9 @@ class VirtualCard:
     def begin(self) -> None:
         if self._lost is not None:
             raise CardLost(self._lost)
+        if self._meter.look().fault is Fault.LOST:
+            self._lose("the device left the bus")
+            raise CardLost(self._lost)
         self._began_at = self._clock.steady()
 
     def moved_up(self, size_bytes: int) -> None:
@@ -180,6 +204,7 @@ class VirtualCard:
         self._counters.d2h_bytes += size_bytes
         self._counters.d2h_calls += 1
         self._take_time(size_bytes * self._timing.bus_s_per_byte)
+        self._tell()
 
     def moved_within(self, size_bytes: int) -> None:
         self._counters.d2d_bytes += size_bytes
@@ -210,9 +235,18 @@ class VirtualCard:
         if self._lost is None:
             self._arena.give_back(address)
             self.frees += 1
+            self._tell()
+
+    def _take(self, size_bytes: int) -> int:
+        if self._meter.orders.fault is Fault.OOM:
+            raise OutOfCardMemory(f"{size_bytes} bytes do not fit: the fault 'oom' is set")
+        return self._arena.take(size_bytes)
 
     def _execute(self, runs: Sequence[_Runs], timeout_s: float) -> None:
         began_at = self._clock.steady()
+        if self._meter.orders.fault is Fault.HANG:
+            self._pace.wait_until(began_at + timeout_s)
+            self._time_out(timeout_s)
         self._watchdog.arm(timeout_s)
         try:
             for run in runs:
@@ -226,17 +260,23 @@ class VirtualCard:
         self._account(began_at, runs, timeout_s)
 
     def _account(self, began_at: float, runs: Sequence[_Runs], timeout_s: float) -> None:
-        lasted_s = self._clock.steady() - began_at
+        real_s = lasted_s = self._clock.steady() - began_at
         if self._timing.is_modelled:
             lasted_s = max(lasted_s, sum(self._timing.execute_s + run.modelled_s for run in runs))
+        if self._meter.orders.fault is Fault.SLOW:
+            lasted_s *= self._meter.orders.slow_factor
         if self._watchdog.fired or lasted_s > timeout_s:
             self._pace.wait_until(began_at + timeout_s)
-            self._counters.busy_s += timeout_s
-            self._lose(f"no answer within {timeout_s:g} s")
-            raise CardTimeout(f"{self._info.id}: no answer within {timeout_s:g} s")
-        self._counters.busy_s += lasted_s
-        if self._timing.is_modelled:
+            self._time_out(timeout_s)
+        if lasted_s > real_s:
             self._pace.last(began_at, lasted_s)
+        self._counters.busy_s += lasted_s
+        self._tell(busy_s=lasted_s)
+
+    def _time_out(self, timeout_s: float) -> NoReturn:
+        self._counters.busy_s += timeout_s
+        self._lose(f"no answer within {timeout_s:g} s")
+        raise CardTimeout(f"{self._info.id}: no answer within {timeout_s:g} s")
 
     def _take_time(self, seconds: float) -> None:
         if self._timing.is_modelled:
@@ -244,6 +284,10 @@ class VirtualCard:
 
     def _lose(self, reason: str) -> None:
         self._lost = f"{self._info.id} is lost: {reason}"
+        self._tell(is_lost=True)
+
+    def _tell(self, *, busy_s: float = 0.0, is_lost: bool = False) -> None:
+        self._meter.tell(self._counters, self._arena.used_bytes, busy_s=busy_s, is_lost=is_lost)
 
     def _stop_run(self) -> None:
         self._run_options.terminate = True

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import reprlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -250,15 +251,21 @@ def _specs(index: int, entries: Any) -> tuple[TensorSpec, ...]:
 
 def _spec(index: int, entry: Any) -> TensorSpec:
     match entry:
-        case [str(name), str(dtype), list(shape)] if name and all(_is_dimension(size) for size in shape):
+        case [str(name), str(dtype), list(shape)] if _is_name(name) and all(
+            _is_dimension(size) for size in shape
+        ):
             pass
         case _:
-            raise _Damaged(f"group {index}: {str(entry)[:80]} is not [name, dtype, [sizes from 1]]")
+            raise _Damaged(f"group {index}: {reprlib.repr(entry)} is not [name, dtype, [sizes from 1]]")
     if dtype not in NUMPY_DTYPES:
         raise _Damaged(f"group {index}: {name!r} has dtype {dtype!r}; known are {', '.join(NUMPY_DTYPES)}")
     if len(shape) > 8 or math.prod(shape) * NUMPY_DTYPES[dtype].itemsize > MAX_TENSOR_BYTES:
         raise _Damaged(f"group {index}: {name!r} is larger than any card")
     return TensorSpec(name, dtype, tuple(shape))
+
+
+def _is_name(name: str) -> bool:
+    return 1 <= len(name) <= 256 and name.isprintable()
 
 
 def _is_dimension(size: object) -> bool:

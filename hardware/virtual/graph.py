@@ -43,6 +43,7 @@ class VirtualGraph:
         return self._file.step_ms[group] / 1000
 
     def run(self, feeds: Tensors, *, group: int = 0, timeout_s: float) -> Tensors:
+        self._card.begin()
         declared = self._group(group)
         arrays = _checked(self.groups[group], feeds)
         results: dict[str, Array] = {}
@@ -159,6 +160,7 @@ class VirtualStep:
         self._refresh()
 
     def rebind(self, name: str, view: View) -> None:
+        self._card.begin()
         slot = self._slots.get(name)
         if slot is None:
             raise FeedMismatch(f"the step has no tensor {name!r}; it has {sorted(self._slots)}")

@@ -86,6 +86,8 @@ class VirtualBuffer:
     def close(self) -> None:
         if self.is_open:
             self.is_open = False
+            # The pages go with the last step that still refers to them.
+            self.bytes = np.empty(0, np.uint8)
             self._bus.release(self)
 
     def belongs_to(self, bus: Bus) -> bool:
