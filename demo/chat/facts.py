@@ -85,6 +85,7 @@ class Fact:
     do: tuple[str, ...]
     what: tuple[str, ...]
     ask: tuple[str, ...]
+    also: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ class Offtopic:
     refusal_word: str
     ask: tuple[str, ...]
     near: tuple[str, ...]
+    also: tuple[str, ...]
     frames: tuple[str, ...]
     things: dict[str, tuple[str, ...]]
 
@@ -104,11 +106,18 @@ def _read(name: str) -> dict[str, Any]:
 
 
 def _facts(name: str) -> tuple[Fact, ...]:
-    kinds = ("do", "what", "ask")
+    also = _read("wordings.toml")["also"]
+
+    def texts(row: dict[str, Any], kind: str) -> tuple[str, ...]:
+        return tuple(row.get(kind, ()))
+
     return tuple(
-        Fact(row["id"], row["answer"], row.get("word"), *(tuple(row.get(kind, ())) for kind in kinds))
+        Fact(
+            row["id"], row["answer"], row.get("word"),
+            texts(row, "do"), texts(row, "what"), texts(row, "ask"), texts(also, row["id"]),
+        )
         for row in _read(name)["fact"]
-    )
+    )  # fmt: skip
 
 
 @cache
@@ -129,8 +138,11 @@ def offtopic() -> Offtopic:
     data = _read("smalltalk.toml")
     table = data["offtopic"]
     things = {kind: tuple(table[kind]) for kind in ("place", "person", "thing", "act")}
+    also = tuple(_read("wordings.toml")["refused"]["ask"])
     refusal, word = str(data["refusal"]), str(data["refusal_word"])
-    return Offtopic(refusal, word, tuple(table["ask"]), tuple(table["near"]), tuple(table["frames"]), things)
+    return Offtopic(
+        refusal, word, tuple(table["ask"]), tuple(table["near"]), also, tuple(table["frames"]), things
+    )
 
 
 @cache
@@ -142,6 +154,7 @@ def phrases(fact: Fact, split: Split) -> list[tuple[str, str]]:
         home = split_of(f"phrase:{fact.id}:{text}") if index else Split.TRAIN
         held = len(kept[Split.DEV]) + len(kept[Split.TEST])
         kept[home if held < len(every) // 3 else Split.TRAIN].append((kind, text))
+    kept[Split.TRAIN] += [("ask", text) for text in fact.also]
     return kept[split]
 
 
@@ -155,7 +168,7 @@ def question(rng: Random, kind: str, text: str, frames: tuple[Sequence[str], Seq
 def seen_question(rng: Random, fact: Fact, split: Split) -> str:
     """A known wording in a known frame, in a combination that belongs to ``split``."""
     known = phrases(fact, Split.TRAIN)
-    if split is Split.TRAIN and rng.random() < 0.45:
+    if split is Split.TRAIN and rng.random() < 0.55:
         known = [p for p in known if p[0] == "ask"] or known
 
     def make(r: Random) -> str:
@@ -164,7 +177,7 @@ def seen_question(rng: Random, fact: Fact, split: Split) -> str:
     for _ in range(200):
         text = make(rng)
         # Whole questions of the training split stay there: only combinations are held out.
-        home = Split.TRAIN if text in fact.ask else split_of(f"q:{text}")
+        home = Split.TRAIN if text in (*fact.ask, *fact.also) else split_of(f"q:{text}")
         if home is split:
             return text
     raise LookupError(fact.id)
@@ -216,7 +229,10 @@ def small_round(rng: Random, split: Split) -> Round:
 def refusal_round(rng: Random, split: Split) -> Round:
     """A question the model cannot answer, and the refusal."""
     off = offtopic()
-    text = draw(rng, split, _offtopic_text, lambda t: f"off:{t[1]}")[0]
+    if split is Split.TRAIN and rng.random() < 0.2:
+        text = rng.choice(off.also)
+    else:
+        text = draw(rng, split, _offtopic_text, lambda t: f"off:{t[1]}")[0]
     return Round(
         "refusal", dressed(rng, text) if split is Split.TRAIN else text, off.refusal, off.refusal_word
     )

@@ -92,9 +92,11 @@ def test_wordings_belong_to_one_split_and_half_are_trained() -> None:
 def test_no_wording_asks_for_two_facts() -> None:
     seen: dict[str, str] = {}
     for fact in (*facts(), *smalltalk()):
-        for text in (*fact.do, *fact.what, *fact.ask):
+        for text in (*fact.do, *fact.what, *fact.ask, *fact.also):
             assert seen.setdefault(text.lower().strip("?!. "), fact.id) == fact.id
-    assert not {text.lower().strip("?!. ") for text in (*offtopic().ask, *offtopic().near)} & set(seen)
+    refused = [text.lower().strip("?!. ") for text in (*offtopic().ask, *offtopic().near, *offtopic().also)]
+    assert len(set(refused)) == len(refused)
+    assert not set(refused) & set(seen)
 
 
 def test_tokens_spell_back_to_the_text_and_rare_words_stay_letters() -> None:
