@@ -1,8 +1,8 @@
 """Every setting once: type, default, unit and a sentence for the person who sets it.
 
 Read from, in this order of precedence: arguments of ``hearth up`` (passed on as environment), environment
-variables ``HEARTH_*`` (nested ones with ``__``: ``HEARTH_QUEUE__CHAT_CAP=8``), and ``hearth.toml`` in the
-working directory or at ``HEARTH_CONFIG``.
+variables ``HEARTH_*`` (nested ones with ``__``: ``HEARTH_QUEUE__CHAT_CAP=8``), and ``hearth.toml`` at
+``HEARTH_CONFIG``, in the working directory, or in the checkout.
 """
 
 from __future__ import annotations
@@ -13,7 +13,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -172,6 +180,12 @@ class Settings(BaseSettings):
         """Where a virtual card keeps its state."""
         return self.data_dir / "card"
 
+    @field_validator("data_dir", "models_dir", "axengine_wheel")
+    @classmethod
+    def _at_home(cls, path: Path | None) -> Path | None:
+        """``~`` is a home directory, and what is relative belongs to the directory the process started in."""
+        return None if path is None else path.expanduser().absolute()
+
     @model_validator(mode="after")
     def _key_beyond_loopback(self) -> Settings:
         if not is_loopback(self.host) and self.api_key is None:
@@ -204,12 +218,12 @@ def is_loopback(host: str) -> bool:
 
 
 def config_file() -> Path | None:
-    """The settings file in force: ``HEARTH_CONFIG``, else ``hearth.toml`` here, else none."""
+    """The settings file in force: at ``HEARTH_CONFIG``, else ``hearth.toml`` here or in the checkout, or none."""
     named = os.environ.get("HEARTH_CONFIG")
     if named:
         return Path(named)
-    here = Path("hearth.toml")
-    return here if here.is_file() else None
+    places = (Path("hearth.toml"), CHECKOUT / "hearth.toml")
+    return next((place for place in places if place.is_file()), None)
 
 
 @lru_cache(maxsize=1)

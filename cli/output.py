@@ -1,0 +1,76 @@
+"""Data to stdout, progress to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def print_json(data: Any) -> None:
+    sys.stdout.write(json.dumps(data, ensure_ascii=False, indent=2) + "\n")
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:
+    """Aligned columns; ``empty`` goes to stderr when there is nothing to show."""
+    shown = [tuple(row) for row in rows]
+    if not shown:
+        sys.stderr.write(empty + "\n")
+        return
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+        for row in shown:
+            table.add_row(*(Text(cell) for cell in row))
+        Console().print(table)
+        return
+    for row in (tuple(columns), *shown):
+        sys.stdout.write("\t".join(row) + "\n")
+
+
+class Status:
+    """One line on stderr that is overwritten by the next, on a terminal; a line each, elsewhere."""
+
+    def __init__(self) -> None:
+        self._is_terminal = sys.stderr.isatty()
+        self._shown = ""
+
+    def show(self, text: str) -> None:
+        if text == self._shown:
+            return
+        sys.stderr.write(f"\r\x1b[K{text}" if self._is_terminal else f"{text}\n")
+        sys.stderr.flush()
+        self._shown = text
+
+    def clear(self) -> None:
+        if self._shown and self._is_terminal:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+        self._shown = ""
+
+
+def age(at_s: float | None) -> str:
+    """How long ago ``at_s`` (seconds since the epoch) was."""
+    if at_s is None:
+        return ""
+    seconds = max(0, round(time.time() - at_s))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def size(size_bytes: int | None) -> str:
+    if size_bytes is None:
+        return ""
+    amount = float(size_bytes)
+    for unit in ("B", "KiB", "MiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} GiB"
