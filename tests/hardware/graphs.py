@@ -28,11 +28,11 @@ def save(
     opset: int = 17,
     step_ms: Any = None,
 ) -> Path:
-    values = [
+    takes, gives = (
         [helper.make_tensor_value_info(name, ONNX_TYPES[kind], shape) for name, kind, shape in side]
         for side in (inputs, outputs)
-    ]
-    graph = helper.make_graph(list(nodes), "tiny", *values, initializer=list(constants))
+    )
+    graph = helper.make_graph(list(nodes), "tiny", takes, gives, initializer=list(constants))
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
     metadata = {FORMAT_KEY: FORMAT_VERSION, GROUPS_KEY: groups}
     if step_ms is not None:
