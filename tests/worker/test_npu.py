@@ -1,0 +1,221 @@
+"""worker-npu as a process: a real Celery worker, a real Redis, models that only count."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from config.settings import CHECKOUT, read_settings
+from hardware.choose import open_card
+from tasks import board, keys
+from tasks.app import app, configure
+from tasks.events import Finished, Loading, Queued, Started
+from tests.worker.fake_models import model
+from tests.worker.processes import CARD, House, Service, counted, house, until
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    with house(tmp_path_factory.mktemp("npu")) as built:
+        configure(built.settings)
+        yield built
+
+
+@pytest.fixture
+def npu(home: House) -> Service:
+    """A worker with a card that is well, the same one as long as it lives."""
+    home.clear()
+    npu = home.running("npu") or home.start_npu()
+    home.settle()
+    return npu
+
+
+def hold(home: House) -> None:
+    home.store.set(keys.hold(CARD), board.encode(board.Hold("operator", "a test", 0)))
+
+
+def release(home: House) -> None:
+    home.store.delete(keys.hold(CARD))
+
+
+def test_the_parent_loads_no_device_library() -> None:
+    code = "import sys, worker.npu; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, check=True)
+    loaded = set(ran.stdout.decode().split())
+    assert "celery" in loaded
+    assert not loaded & {
+        "hardware",
+        "models",
+        "numpy",
+        "ml_dtypes",
+        "onnxruntime",
+        "transformers",
+        "tokenizers",
+    }
+
+
+@pytest.mark.parametrize("role", ["npu", "monitor"])
+def test_without_redis_a_worker_says_so_in_one_line_and_leaves(
+    home: House, role: str, tmp_path: Path
+) -> None:
+    service = home.start(role, "-m", "worker", role, HEARTH_REDIS_URL=f"unix://{tmp_path}/none.sock?db=0")
+    assert service.process.wait(20) == 1
+    assert len(service.log.splitlines()) == 1
+    assert f"worker-{role}: Redis cannot be reached at {tmp_path}/none.sock" in service.log
+
+
+def test_a_taken_card_ends_the_worker_with_a_line_that_names_the_owner(home: House, tmp_path: Path) -> None:
+    with open_card(read_settings(data_dir=tmp_path)):
+        service = home.start("late", "-m", "tests.worker.fake_npu", HEARTH_DATA_DIR=str(tmp_path))
+        assert service.process.wait(20) == 1
+    assert service.log.splitlines()[-1] == (
+        f"worker-npu: cannot open card {CARD}: {CARD} belongs to process {os.getpid()}"
+    )
+    assert "Traceback" not in service.log
+
+
+async def test_a_job_runs_and_the_log_says_that_the_card_is_virtual(home: House, npu: Service) -> None:
+    job = await home.submit(tokens=20)
+    assert home.until_ended(job) == "succeeded"
+    assert home.text(job) == counted(20)
+    kinds = [type(event) for event in home.events(job)]
+    assert kinds[:2] == [Queued, Started]
+    assert Loading in kinds
+    assert kinds[-1] is Finished
+    assert "VIRTUAL" in next(line for line in npu.log.splitlines() if "hearth.card" in line)
+
+    def residents() -> list[str]:
+        fact = board.decode(board.Residents, home.store.get(keys.residents(CARD)))
+        return [resident.model for resident in fact.models] if fact else []
+
+    until(lambda: "alpha" in residents(), "the model among the residents")
+
+
+async def test_a_worker_that_starts_held_consumes_nothing_and_goes_on_within_a_second(
+    home: House, npu: Service
+) -> None:
+    npu.stop()
+    hold(home)
+    npu = home.start_npu()
+    npu.until_logged("held by operator")
+    job = await home.submit()
+    await asyncio.sleep(1.2)  # two looks of the gate and a broker poll: nothing must happen in them
+    assert home.field(job, "state") == "queued"
+    release(home)
+    assert home.until_ended(job, patience_s=1.0) == "succeeded"
+
+
+async def test_rapid_holds_and_releases_never_stall_the_worker(home: House, npu: Service) -> None:
+    for _ in range(25):
+        hold(home)
+        await asyncio.sleep(0.04)
+        release(home)
+        await asyncio.sleep(0.04)
+    jobs = [await home.submit(model=model) for model in ("alpha", "beta", "alpha")]
+    assert [home.until_ended(job, patience_s=3.0) for job in jobs] == ["succeeded"] * 3
+
+
+async def test_without_word_of_its_health_the_card_is_held(home: House, npu: Service) -> None:
+    job = await home.submit(tokens=300, step_ms=5)
+    home.until_said(job, 1)
+    home.store.delete(keys.telemetry(CARD))
+    until(lambda: "held" in [event.type for event in home.events(job)], "the running job to rest")
+    assert '"telemetry"' in str(home.store.get(keys.hold(CARD)))
+    home.clear()
+    until(lambda: "resumed" in [event.type for event in home.events(job)], "the running job to go on")
+    assert home.until_ended(job) == "succeeded"
+    assert home.text(job) == counted(300)
+
+
+async def test_a_paused_queue_is_left_alone_and_others_are_served(home: House, npu: Service) -> None:
+    home.store.sadd(keys.PAUSED, "chat.alpha")
+    await asyncio.sleep(0.7)  # one look of the gate
+    waiting = await home.submit(model="alpha")
+    served = await home.submit(model="beta")
+    assert home.until_ended(served) == "succeeded"
+    assert home.field(waiting, "state") == "queued"
+    home.store.srem(keys.PAUSED, "chat.alpha")
+    assert home.until_ended(waiting) == "succeeded"
+
+
+async def test_the_first_job_of_a_known_model_does_not_wait_for_the_gate(home: House, npu: Service) -> None:
+    home.store.set(keys.CATALOG, board.encode(board.Catalog(0, (model("alpha"), model("newcomer")))))
+    npu.until_logged("chat.newcomer")
+    home.until_ended(await home.submit(tokens=1))  # ends the wait at the broker that began before
+    began_s = time.monotonic()
+    job = await home.submit(tokens=1, model="newcomer")
+    home.until_ended(job)
+    assert time.monotonic() - began_s < 0.45, "the gate looks every 0.5 s, the broker is asked every 1 s"
+
+
+async def test_a_killed_child_costs_a_strike_and_no_word_of_the_answer(home: House, npu: Service) -> None:
+    job = await home.submit(tokens=120, step_ms=5)
+    home.until_said(job, 30)
+    (child,) = npu.children()
+    os.kill(child, signal.SIGKILL)
+    assert home.until_ended(job) == "succeeded"
+    assert home.text(job) == counted(120)
+    assert home.field(job, "strikes") == "1"
+    assert home.field(job, "attempt") == "2"
+    assert npu.children() != [child]
+
+
+async def test_a_drain_gives_the_running_job_back_without_a_strike(home: House, npu: Service) -> None:
+    job = await home.submit(tokens=600, step_ms=5)
+    waiting = await home.submit(tokens=5)
+    home.until_said(job, 30)
+    began_s, before = time.monotonic(), len(npu.log)
+    assert npu.stop(signal.SIGTERM, signal.SIGTERM, signal.SIGINT) == 0
+    assert time.monotonic() - began_s < 3.0
+    said = npu.log[before:]
+    assert "Traceback" not in said
+    assert f"card {CARD} closed" in said
+    assert not home.store.exists(keys.heartbeat(CARD))
+    assert home.field(job, "state") == "queued"
+    home.start_npu()
+    assert home.until_ended(job) == "succeeded"
+    assert home.until_ended(waiting) == "succeeded"
+    assert home.text(job) == counted(600)
+    assert home.field(job, "strikes") == "0"
+    assert [event.attempt for event in home.events(job) if isinstance(event, Started)] == [1, 2]
+    assert [event.attempt for event in home.events(waiting) if isinstance(event, Started)] == [1]
+
+
+async def test_a_child_told_to_stop_alone_is_followed_by_another(home: House, npu: Service) -> None:
+    job = await home.submit(tokens=300, step_ms=5)
+    home.until_said(job, 10)
+    (child,) = npu.children()
+    os.kill(child, signal.SIGTERM)
+    assert home.until_ended(job) == "succeeded"
+    assert home.text(job) == counted(300)
+    assert home.field(job, "strikes") == "0"
+    assert npu.children() != [child]
+
+
+async def test_a_killed_parent_leaves_no_child_and_its_successor_takes_the_card(
+    home: House, npu: Service
+) -> None:
+    (child,) = npu.children()
+    npu.kill()
+    until(lambda: not Path(f"/proc/{child}").exists(), "the child to go with its parent")
+    home.start_npu()
+    assert home.until_ended(await home.submit()) == "succeeded"
+
+
+async def test_revoke_cancels_a_job_and_nothing_can_resize_the_pool(home: House, npu: Service) -> None:
+    job = await home.submit(tokens=2000, step_ms=5)
+    home.until_said(job, 1)
+    (child,) = npu.children()
+    for command in ("pool_grow", "pool_shrink", "pool_restart", "autoscale", "time_limit", "terminate"):
+        app.control.broadcast(command, arguments={}, reply=False)
+    app.control.revoke(job, terminate=True, signal="SIGKILL")
+    assert home.until_ended(job) == "cancelled"
+    assert npu.children() == [child]

@@ -1,0 +1,223 @@
+"""Boot of the child: from a fresh fork to the owner of a card, and back.
+
+Nothing here runs in the parent, so this is where the rooms that load device libraries are imported.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import redis
+
+from config.settings import Settings, settings
+from tasks import board, claim, keys
+from tasks.app import MONITOR_QUEUE
+from tasks.connection import connect
+from tasks.engines import engines
+from tasks.monitor import poll
+from worker.link import Link
+
+if TYPE_CHECKING:
+    from hardware.card import Card, CardInfo
+    from worker.residency import Loader, Residency
+
+log = logging.getLogger("hearth.card")
+
+STOP_LOOK_S = 0.05
+BEAT_S = 1.0
+HEARTBEAT_TTL_S = 10.0
+FIRST_READING_EXPIRES_S = 30.0
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+_PR_SET_PDEATHSIG = 1
+_RETRY_S = 0.2
+
+
+class BootError(Exception):
+    """The child cannot become the owner of the card. The message is one line, for people."""
+
+
+class Stop:
+    """Whether this process was told to leave: by a signal, by its parent, or by losing its parent.
+
+    A thread looks, and passes it on to the job that runs (``tasks.claim.stopping``).
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._told = False
+        self._parent = os.getppid()
+
+    def is_set(self) -> bool:
+        return self._told or self._link.is_draining or os.getppid() != self._parent
+
+    def install(self) -> None:
+        """Turn the signals that ask to stop into a flag; nothing is interrupted in a call into the card."""
+        for number in _STOP_SIGNALS:
+            signal.signal(number, self._on_signal)
+        threading.Thread(target=self._watch, name="stop", daemon=True).start()
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        self._told = True
+
+    def _watch(self) -> None:
+        while not self.is_set():
+            time.sleep(STOP_LOOK_S)
+        claim.stopping.set()
+
+
+class CardOwner:
+    """The child at work. Made by :func:`boot`; satisfies ``worker.pool.Owner``."""
+
+    def __init__(self, card: Card, epoch: int, client: redis.Redis, residency: Residency, stop: Stop) -> None:
+        self.card = card
+        self.epoch = epoch
+        self._client = client
+        self._residency = residency
+        self._stop = stop
+        self._gone = threading.Event()
+        self._beat = threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True)
+
+    def is_stopping(self) -> bool:
+        # A lost card is poisoned: a new child opens it anew.
+        return self._stop.is_set() or self._residency.is_lost
+
+    def announce(self, link: Link) -> None:
+        """Tell Redis that the card has an owner, then the parent that work may come."""
+        self._publish_heartbeat()
+        self._residency.publish()
+        self._beat.start()
+        link.ready(self.card.info.id)
+        ask_for_reading()
+
+    def settle(self) -> None:
+        """Load the only chat model there is, so that the first request need not wait for it."""
+        self._residency.preload()
+
+    def leave(self) -> None:
+        """Unload in order, close the card, stop beating. A lost card is left alone."""
+        self._gone.set()
+        self._residency.close()
+        if not self._residency.is_lost:
+            self.card.close()
+        with suppress(redis.RedisError):
+            self._residency.publish()
+            self._client.delete(keys.heartbeat(self.card.info.id))
+        log.info("card %s closed", self.card.info.id)
+
+    def _keep_beating(self) -> None:
+        while not self._gone.wait(BEAT_S):
+            with suppress(redis.RedisError):
+                self._publish_heartbeat()
+                self._residency.publish_when_stale()
+
+    def _publish_heartbeat(self) -> None:
+        beat = board.encode(heartbeat(self._residency.loading))
+        self._client.set(keys.heartbeat(self.card.info.id), beat, px=int(HEARTBEAT_TTL_S * 1000))
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """What the child needs of the models room."""
+
+    scan: Callable[[Settings], board.Catalog]
+    loading: Loader
+
+
+def models_here() -> Models:
+    """The models room; importing it loads device libraries, so only the child may ask."""
+    from models.catalog import scan
+    from models.load import loading
+
+    return Models(scan, loading)
+
+
+def boot(link: Link, models: Callable[[], Models] = models_here) -> CardOwner:
+    """Become the owner of the card: signals, lock, epoch, engines, announcement.
+
+    Raises:
+        BootError: the card is taken or cannot be opened, or Redis cannot be reached; one line.
+    """
+    # Device libraries come in here, after the fork.
+    from hardware.choose import card_ids, open_card
+    from hardware.errors import HardwareError
+    from worker.residency import Residency
+
+    config = settings()
+    stop = Stop(link)
+    info = card_ids(config)[0]
+    _survive_the_parent(info)
+    stop.install()
+    _say_which(info)
+    try:
+        card = open_card(config)
+    except HardwareError as error:
+        raise BootError(f"cannot open card {info.id}: {error}") from error
+    client = connect(config)
+    epoch = _take_over(card.info.id, client, config, stop)
+    room = models()
+    residency = Residency(card, epoch, client, lambda: room.scan(config), room.loading, stop.is_set)
+    engines().chat = residency
+    owner = CardOwner(card, epoch, client, residency, stop)
+    owner.announce(link)
+    log.info("card %s is ours, epoch %d, pid %d", card.info.id, epoch, os.getpid())
+    return owner
+
+
+def heartbeat(loading: str | None) -> board.Heartbeat:
+    """What the child says of itself: the job it runs and the call into the card it is in, if any."""
+    activity = claim.activity()
+    return board.Heartbeat(
+        at_ms=int(time.time() * 1000),
+        pid=os.getpid(),
+        job=activity.job_id if activity else None,
+        call_since_ms=activity.call_since_ms if activity else None,
+        call_limit_s=activity.call_limit_s if activity else None,
+        loading=loading,
+    )
+
+
+def ask_for_reading() -> None:
+    """Have the monitor read the card's health now, not one beat later: the gate waits for it."""
+    try:
+        poll.apply_async(queue=MONITOR_QUEUE, retry=False, expires=FIRST_READING_EXPIRES_S)
+    except Exception as error:
+        log.warning("could not ask for the first reading (%s); it comes with the monitor's next beat", error)
+
+
+def _survive_the_parent(info: CardInfo) -> None:
+    """Undo prefork's PDEATHSIG=SIGKILL where a kill in mid-call would cost a reboot of a real card.
+
+    A virtual card suffers nothing, and a child that dies with its parent frees the lock at once.
+    """
+    if not info.is_virtual:
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, 0)
+
+
+def _say_which(info: CardInfo) -> None:
+    if info.is_virtual:
+        log.warning(
+            "card %s is VIRTUAL: software stands in for an NPU, so speed and heat are made up", info.id
+        )
+    else:
+        log.info("card %s: %s at %s", info.id, info.name, info.bus_id)
+
+
+def _take_over(card_id: str, client: redis.Redis, config: Settings, stop: Stop) -> int:
+    """Raise the card's epoch, waiting for a Redis that is being restarted. Raises BootError."""
+    deadline_s = time.monotonic() + config.queue.redis_patience_s
+    while True:
+        try:
+            return claim.become_owner(card_id, client, config)
+        except redis.RedisError as error:
+            if stop.is_set() or time.monotonic() > deadline_s:
+                raise BootError(f"Redis cannot be reached: {error}") from error
+            time.sleep(_RETRY_S)

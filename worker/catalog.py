@@ -1,0 +1,77 @@
+"""Keeping the published catalog true: scanned at start, and again when the model directories changed."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import redis
+
+from config.settings import Settings
+from models.catalog import DEMO_PACKAGES
+from tasks import board, keys
+
+log = logging.getLogger("hearth.monitor")
+
+_DEPTH = 3
+"""How deep below a model directory files are looked at: package, its parts, their parts."""
+
+Signature = frozenset[tuple[str, int, int]]
+
+
+class CatalogWatch:
+    """Publishes what ``scan`` finds, without expiry."""
+
+    def __init__(
+        self, client: redis.Redis, settings: Settings, scan: Callable[[Settings], board.Catalog]
+    ) -> None:
+        self._client = client
+        self._settings = settings
+        self._scan = scan
+        self._published: Signature | None = None
+        self._seen: Signature | None = None
+
+    def look(self) -> bool:
+        """Scan and publish if need be. Returns whether it did. Raises redis.RedisError.
+
+        A directory that is being copied into changes from look to look: it is scanned when it has come to
+        rest, that is when two looks agree. The first look of all scans at once.
+        """
+        now = signature([self._settings.packages_dir, DEMO_PACKAGES])
+        at_rest = self._seen is None or now == self._seen
+        self._seen = now
+        if (now == self._published and self._client.exists(keys.CATALOG)) or not at_rest:
+            return False
+        catalog = self._scan(self._settings)
+        self._client.set(keys.CATALOG, board.encode(catalog))
+        self._published = now
+        usable = [model.id for model in catalog.models if model.problem is None]
+        log.info("catalog: %s", ", ".join(usable) or "no model can be used")
+        for model in catalog.models:
+            if model.problem is not None:
+                log.warning("catalog: %s cannot be used: %s", model.id, model.problem)
+        return True
+
+
+def signature(places: list[Path]) -> Signature:
+    """What can be seen of the files without opening them: path, time of change, size."""
+    return frozenset(entry for place in places for entry in _entries(place, _DEPTH))
+
+
+def _entries(place: Path, depth: int) -> Iterator[tuple[str, int, int]]:
+    try:
+        with os.scandir(place) as found:
+            children = list(found)
+    except OSError:
+        return
+    for child in children:
+        try:
+            stat = child.stat()
+            is_directory = child.is_dir()
+        except OSError:
+            continue
+        yield child.path, stat.st_mtime_ns, stat.st_size
+        if is_directory and depth > 1:
+            yield from _entries(Path(child.path), depth - 1)

@@ -1,0 +1,63 @@
+"""A page of memory that parent and child of worker-npu share: made before the fork, read without a call."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from enum import IntEnum
+
+_SIZE_BYTES = 4096
+_DRAINING, _STAGE, _LENGTH, _TEXT = 0, 1, 2, 4
+_LENGTH_FORMAT = "<H"
+
+
+class Stage(IntEnum):
+    """How far the child is. ``FAILED`` is for good: the card cannot be had, so the parent leaves too."""
+
+    STARTING = 0
+    READY = 1
+    FAILED = 2
+
+
+class Link:
+    """What the two tell one another. The parent drains; the child goes through its stages.
+
+    ``text`` belongs to the stage: the card's id when ready, the reason in one line when failed.
+    """
+
+    def __init__(self) -> None:
+        self._page = mmap.mmap(-1, _SIZE_BYTES)
+
+    @property
+    def is_draining(self) -> bool:
+        return self._page[_DRAINING] != 0
+
+    def drain(self) -> None:
+        """Tell the child to stop at the next step. One byte, so a signal handler may call it."""
+        self._page[_DRAINING] = 1
+
+    @property
+    def stage(self) -> Stage:
+        return Stage(self._page[_STAGE])
+
+    @property
+    def text(self) -> str:
+        (length,) = struct.unpack_from(_LENGTH_FORMAT, self._page, _LENGTH)
+        return self._page[_TEXT : _TEXT + length].decode("utf-8", errors="replace")
+
+    def restart(self) -> None:
+        """Called in the parent, before a child is made."""
+        self._page[_STAGE] = Stage.STARTING
+
+    def ready(self, card_id: str) -> None:
+        self._tell(Stage.READY, card_id)
+
+    def fail(self, reason: str) -> None:
+        self._tell(Stage.FAILED, reason)
+
+    def _tell(self, stage: Stage, text: str) -> None:
+        # The text is whole before the stage says so.
+        data = " ".join(text.split()).encode()[: _SIZE_BYTES - _TEXT]
+        struct.pack_into(_LENGTH_FORMAT, self._page, _LENGTH, len(data))
+        self._page[_TEXT : _TEXT + len(data)] = data
+        self._page[_STAGE] = stage

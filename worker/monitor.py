@@ -1,0 +1,220 @@
+"""worker-monitor: reads the card's health on every beat, holds or releases, reaps, publishes the catalog."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import redis
+from celery import bootsteps, signals
+from celery.beat import EmbeddedService
+
+from config.settings import Settings
+from hardware.card import CardInfo
+from hardware.choose import card_ids
+from hardware.errors import HardwareError
+from hardware.health import Reading, read_health
+from models.catalog import scan
+from tasks import board, keys
+from tasks.app import MONITOR_QUEUE, app
+from tasks.connection import connect
+from tasks.monitor import duties
+from tasks.reaper import Reaper
+from worker import governor
+from worker.catalog import CatalogWatch
+from worker.service import Pulse, Service, serve
+
+log = logging.getLogger("hearth.monitor")
+
+STALE_S = 5.0
+"""A heartbeat older than this says nothing of what the card's process does now."""
+
+
+@dataclass(slots=True)
+class _Watched:
+    """What the monitor remembers of one card from poll to poll."""
+
+    info: CardInfo
+    state: governor.State
+    hold: board.Hold | None
+    stuck_since_ms: int | None = None
+
+
+class Monitor:
+    """Both duties. One thread: there is never more than one reading at a time."""
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        settings: Settings,
+        *,
+        cards: Callable[[Settings], list[CardInfo]] = card_ids,
+        read: Callable[[Settings, CardInfo], Reading] = read_health,
+    ) -> None:
+        self._client = client
+        self._settings = settings
+        self._cards = cards
+        self._read = read
+        self._watched: dict[str, _Watched] = {}
+        self._reaper = Reaper(client, settings)
+        self._catalog = CatalogWatch(client, settings, scan)
+
+    def poll(self) -> None:
+        """Read every card's health, tell it, hold or release. A Redis that is away is logged, not raised."""
+        try:
+            for info in self._cards(self._settings):
+                self._poll(info)
+            self._client.set(keys.MONITOR, _now_ms(), px=self._ttl_ms())
+        except (redis.RedisError, OSError) as error:
+            log.warning("cannot tell the card's health: %s", error)
+
+    def sweep(self) -> None:
+        """Publish the catalog when the models directory changed, then repair what has been left behind."""
+        try:
+            self._catalog.look()
+        except (redis.RedisError, OSError) as error:
+            log.warning("cannot publish the catalog: %s", error)
+        self._reaper.beat()
+
+    def _poll(self, info: CardInfo) -> None:
+        watched = self._watched.get(info.id) or self._begin(info)
+        reading = self._reading(info)
+        beat = board.decode(board.Heartbeat, self._client.get(keys.heartbeat(info.id)))
+        limits = self._settings.thermal
+        watched.state = governor.observe(
+            watched.state, reading.temperature_c, is_loading=_is_loading(beat), limits=limits
+        )
+        hold = governor.decide(watched.state, reading.temperature_c, limits)
+        self._tell(watched, reading, hold)
+        self._watch_call(watched, beat)
+
+    def _begin(self, info: CardInfo) -> _Watched:
+        """A monitor that follows another takes over its hold, so that its hysteresis goes on."""
+        hold = board.decode(board.Hold, self._client.get(keys.hold(info.id)))
+        is_hot = hold is not None and hold.reason == "thermal"
+        watched = _Watched(info, governor.unread(self._settings.thermal, is_hot=is_hot), hold)
+        self._watched[info.id] = watched
+        return watched
+
+    def _reading(self, info: CardInfo) -> Reading:
+        try:
+            return self._read(self._settings, info)
+        except (HardwareError, OSError) as error:
+            log.warning("card %s cannot be read: %s", info.id, error)
+            return Reading(_now_ms())
+
+    def _tell(self, watched: _Watched, reading: Reading, hold: governor.Hold | None) -> None:
+        """Write telemetry and hold in one transaction: nobody sees a fresh reading beside an old hold."""
+        before, card = watched.hold, watched.info.id
+        watched.hold = _dated(hold, before)
+        pipe = self._client.pipeline(transaction=True)
+        pipe.set(keys.telemetry(card), board.encode(_telemetry(reading)), px=self._ttl_ms())
+        if watched.hold is None:
+            pipe.delete(keys.hold(card))
+        else:
+            pipe.set(keys.hold(card), board.encode(watched.hold))
+        pipe.execute()
+        if _reason(before) != _reason(watched.hold):
+            if watched.hold is None:
+                log.info("card %s released: %s", card, _degrees(reading.temperature_c))
+            else:
+                log.warning("card %s held (%s): %s", card, watched.hold.reason, watched.hold.message)
+
+    def _watch_call(self, watched: _Watched, beat: board.Heartbeat | None) -> None:
+        """Say it once when a call into the card has outlived its limit."""
+        stuck_ms = _stuck_since_ms(beat, _now_ms())
+        if stuck_ms is not None and watched.stuck_since_ms is None and beat is not None:
+            log.error(
+                "card %s is stuck: job %s has been in one call for %.0f s, the limit is %.0f s",
+                watched.info.id,
+                beat.job,
+                (_now_ms() - stuck_ms) / 1000,
+                beat.call_limit_s or 0.0,
+            )
+        watched.stuck_since_ms = stuck_ms
+
+    def _ttl_ms(self) -> int:
+        thermal = self._settings.thermal
+        return int(thermal.missing_polls * thermal.poll_s * 1000)
+
+
+class Beat(bootsteps.StartStopStep):
+    """Celery's beat in a thread of this process: as a process of its own it would outlive a killed monitor.
+
+    Its schedule is kept in memory: two intervals of seconds have nothing to remember over a restart.
+    """
+
+    def create(self, worker: Any) -> Any:
+        worker.beat = EmbeddedService(worker.app, thread=True, scheduler_cls="celery.beat:Scheduler")
+        return worker.beat
+
+
+def run(settings: Settings) -> NoReturn:
+    """Watch until told to stop; exits 0 then."""
+    monitor = Monitor(connect(settings), settings)
+    duties.poll, duties.sweep = monitor.poll, monitor.sweep
+
+    def begin(**_: object) -> None:
+        # Now, and not one beat later: everything waits for the first reading and the first catalog.
+        monitor.poll()
+        monitor.sweep()
+        log.info("watching, every %g s", settings.thermal.poll_s)
+
+    signals.worker_ready.connect(begin, weak=False)
+    app.steps["worker"].add(Beat)
+    app.steps["consumer"].add(Pulse)
+    hostname = f"monitor@{socket.gethostname()}"
+    worker = serve(Service, app=app, hostname=hostname, pool="solo", concurrency=1, queues=[MONITOR_QUEUE])
+    worker.start()
+    log.info("worker-monitor stopped")
+    sys.exit(worker.exitcode or os.EX_OK)
+
+
+def _telemetry(reading: Reading) -> board.Telemetry:
+    memory = reading.memory
+    return board.Telemetry(
+        read_at_ms=reading.read_at_ms,
+        temperature_c=reading.temperature_c,
+        memory_total_bytes=memory.total_bytes if memory else None,
+        memory_free_bytes=memory.free_bytes if memory else None,
+        npu_percent=reading.npu_percent,
+        cpu_percent=reading.cpu_percent,
+    )
+
+
+def _dated(hold: governor.Hold | None, before: board.Hold | None) -> board.Hold | None:
+    """The hold as a fact; one that goes on for the same reason keeps its beginning."""
+    if hold is None:
+        return None
+    goes_on = before is not None and before.reason == hold.reason
+    since_ms = before.since_ms if before is not None and goes_on else _now_ms()
+    return board.Hold(hold.reason, hold.message, since_ms)
+
+
+def _is_loading(beat: board.Heartbeat | None) -> bool:
+    return beat is not None and beat.loading is not None and _now_ms() - beat.at_ms < STALE_S * 1000
+
+
+def _stuck_since_ms(beat: board.Heartbeat | None, now_ms: int) -> int | None:
+    """Since when a call into the card has been under way that should have ended; None when there is none."""
+    if beat is None or beat.call_since_ms is None or beat.call_limit_s is None:
+        return None
+    return beat.call_since_ms if now_ms > beat.call_since_ms + beat.call_limit_s * 1000 else None
+
+
+def _reason(hold: board.Hold | None) -> str | None:
+    return None if hold is None else hold.reason
+
+
+def _degrees(temperature_c: float | None) -> str:
+    return "no temperature" if temperature_c is None else f"{temperature_c:.1f} °C"
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

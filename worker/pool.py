@@ -1,0 +1,119 @@
+"""Celery's prefork pool, bent to a child that owns a card.
+
+What differs from stock prefork (celery 5.7.0, billiard 4.3.2, read in their source in 2026-11): the card is
+opened in the child before it says that it is up; a child that starts slowly is not killed for it; one that
+cannot have the card ends the worker instead of being started again for ever; a child that was told to stop
+leaves between two jobs; and it closes its card before it goes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, ClassVar, Protocol
+
+from celery.concurrency import asynpool, prefork
+
+from worker.link import Link, Stage
+from worker.service import state
+
+_Worker: Any = asynpool.Worker
+_AsynPool: Any = asynpool.AsynPool
+_TaskPool: Any = prefork.TaskPool
+"""celery-types 0.26 knows half of what these classes have; they are taken as untyped."""
+
+_NEVER_S = 10 * 365 * 86400.0
+
+_IDLE_LOOK_S = 0.25
+_EXIT_FAILURE = 1
+
+
+class Owner(Protocol):
+    """What the child is besides a Celery worker (``worker.boot`` makes it)."""
+
+    def is_stopping(self) -> bool: ...
+
+    def settle(self) -> None:
+        """Called once the child accepts work: what need not be ready before the first job."""
+        ...
+
+    def leave(self) -> None: ...
+
+
+class Seat:
+    """Where the parent leaves what its children need; set once, before the first fork."""
+
+    link: ClassVar[Link]
+    boot: ClassVar[Callable[[Link], Owner]]
+
+
+class CardProcess(_Worker):  # type: ignore[misc]  # untyped, see above
+    """The child: the one process that owns the card."""
+
+    owner: Owner
+    wait_for_job: Any
+
+    def on_loop_start(self, pid: int) -> None:
+        """Boot, and only then tell the parent that work may come. Runs after billiard has set its signals."""
+        try:
+            self.owner = Seat.boot(Seat.link)
+        except Exception as error:
+            Seat.link.fail(str(error) or type(error).__name__)
+            # 0: billiard would print a line of its own for any other code, and the parent has ours.
+            os._exit(0)
+        super().on_loop_start(pid)
+        self.owner.settle()
+
+    def _make_child_methods(self, *args: Any, **kwargs: Any) -> None:
+        super()._make_child_methods(*args, **kwargs)
+        receive = self.wait_for_job
+        poll = self.inq._reader.poll
+
+        def wait_for_job() -> Any:
+            # Stock billiard blocks in a read here and would never see that it was told to stop.
+            while not poll(_IDLE_LOOK_S):
+                if self.owner.is_stopping():
+                    raise SystemExit(0)
+            if self.owner.is_stopping():
+                raise SystemExit(0)
+            return receive()
+
+        self.wait_for_job = wait_for_job
+
+    def _do_exit(self, pid: int, exitcode: int | None, exc: BaseException | None = None) -> None:
+        """Give the card back and go. Says no DEATH: its only effect is a SIGTERM from the parent."""
+        code = exitcode if exitcode is not None else (_EXIT_FAILURE if exc else 0)
+        try:
+            self.owner.leave()
+        finally:
+            os._exit(code)
+
+
+class CardAsynPool(_AsynPool):  # type: ignore[misc]  # untyped, see above
+    """One child at a time, started anew when it dies, unless it failed to get the card or we are leaving."""
+
+    Worker = CardProcess
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        # Celery's answer to a child that is slow to start is SIGKILL.
+        super().__init__(*args, **{**options, "proc_alive_timeout": _NEVER_S})
+
+    def _create_worker_process(self, i: int) -> Any:
+        Seat.link.restart()
+        return super()._create_worker_process(i)
+
+    def _repopulate_pool(self, exitcodes: list[int]) -> None:
+        if Seat.link.stage is Stage.FAILED:
+            state.should_stop = _EXIT_FAILURE
+        elif not Seat.link.is_draining:
+            super()._repopulate_pool(exitcodes)
+
+    def did_start_ok(self) -> bool:
+        """Always: a child that failed is noticed by its exit, with its own words."""
+        return True
+
+
+class CardPool(_TaskPool):  # type: ignore[misc]  # untyped, see above
+    """The pool class worker-npu is started with."""
+
+    Pool = CardAsynPool
