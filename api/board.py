@@ -13,8 +13,8 @@ from tasks import board, keys
 from tasks.board import Catalog, Heartbeat, Hold, Model, Residents, Telemetry
 from tasks.errors import ModelUnusable, NotReady, UnknownModel
 
-_FRESH_S = 1.0
-"""Streams ask about the cards again and again; they share one answer this long."""
+_FRESH_S = 0.5
+"""An answer of Redis is good this long: each trip saved is half a millisecond off the first token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,30 +33,29 @@ class CardFacts:
 
 
 class Board:
-    """Reads the facts. Costs a round trip for the catalog, and at most one a second for the cards."""
+    """Reads the facts, each at most twice a second."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._catalog: tuple[bytes | str, Catalog] = b"", Catalog(scanned_at_ms=0)
+        self._catalog = Catalog(scanned_at_ms=0)
+        self._catalog_read_s = float("-inf")
         self._cards: tuple[CardFacts, ...] = ()
         self._cards_read_s = float("-inf")
         self._reading = asyncio.Lock()
 
     async def catalog(self) -> Catalog:
         """The published catalog. Raises NotReady while there is none, or nothing in it."""
-        data = await self._redis.get(keys.CATALOG)
-        if data is None:
-            raise NotReady("the server is starting: the models have not been looked through yet")
-        told, catalog = self._catalog
-        if data != told:
-            catalog = board.decode(Catalog, data) or catalog
-            self._catalog = data, catalog
-        if not catalog.models:
-            raise NotReady("no models were found: put a model package into the models directory")
-        return catalog
+        if time.monotonic() - self._catalog_read_s > _FRESH_S:
+            catalog = board.decode(Catalog, await self._redis.get(keys.CATALOG))
+            if catalog is None:
+                raise NotReady("the server is starting: the models have not been looked through yet")
+            if not catalog.models:
+                raise NotReady("no models were found: put a model package into the models directory")
+            self._catalog, self._catalog_read_s = catalog, time.monotonic()
+        return self._catalog
 
     async def cards(self) -> tuple[CardFacts, ...]:
-        """All cards that have ever had a worker, at most a second old."""
+        """All cards that have ever had a worker."""
         if time.monotonic() - self._cards_read_s > _FRESH_S:
             async with self._reading:
                 if time.monotonic() - self._cards_read_s > _FRESH_S:

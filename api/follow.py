@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from api.context import Context
-from tasks import keys, records
-from tasks.jobs import Job, JobState
+from tasks import scripts
+from tasks.jobs import JobClass
 from tasks.journal import Entry
-from tasks.records import JobRecord
+
+_CLASSES = tuple(job_class.value for job_class in JobClass)
 
 
 class Following:
@@ -51,29 +52,7 @@ async def _next(entries: AsyncIterator[Entry]) -> Entry | None:
     return await anext(entries, None)
 
 
-class Place:
-    """A job's place in the queue, asked again and again."""
-
-    def __init__(self, context: Context, job: Job) -> None:
-        self._redis = context.redis
-        self._job = job
-        self._record: JobRecord | None = None
-
-    async def now(self) -> int | None:
-        """1 is next; None unless queued."""
-        if self._record is None:
-            order = await self._redis.hget(keys.job(self._job.submission.id), "order")
-            if order is None:
-                return None
-            # All that the question needs; the rest of the record is not worth the trips.
-            created_at_ms = self._job.submission.created_at_ms
-            self._record = JobRecord(
-                job=self._job,
-                state=JobState.QUEUED,
-                attempt=0,
-                strikes=0,
-                created_at_ms=created_at_ms,
-                ready_at_ms=created_at_ms,
-                order=float(order),
-            )
-        return await records.position(self._redis, self._record)
+async def place_of(context: Context, job_id: str) -> int | None:
+    """The job's place among all that wait, in the order of service: 1 is next; None unless queued."""
+    place: int | None = await scripts.run_async(context.redis, "place", job_id, *_CLASSES)
+    return place

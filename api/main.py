@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from kombu import pools
+from kombu.exceptions import OperationalError
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
@@ -26,7 +29,7 @@ from api.openai.schemas import ChatRequest
 from api.request_id import Guard
 from config.settings import Settings
 from config.settings import settings as read_settings
-from tasks.app import configure
+from tasks import app as celery
 from tasks.connection import connect_async
 from tasks.journal import Journals
 
@@ -44,13 +47,15 @@ def app() -> FastAPI:
 def create_app(settings: Settings) -> FastAPI:
     """The application. Redis is reached when it is needed, not here. Raises SettingsError without a Redis."""
     redis = connect_async(settings)
-    configure(settings)
+    celery.configure(settings)
     context = Context(settings, redis, Journals(redis, settings), Board(redis))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        warming = asyncio.create_task(asyncio.to_thread(_warm))
         async with context.journals:
             yield
+        await warming
         await redis.aclose()
 
     made = FastAPI(
@@ -74,6 +79,15 @@ def create_app(settings: Settings) -> FastAPI:
     made.add_middleware(Guard)
     _document(made)
     return made
+
+
+def _warm() -> None:
+    """Open Celery's way to the broker, so that the first job need not wait for half a second of imports."""
+    with suppress(OperationalError, OSError):
+        connection = celery.app.connection_for_write()
+        with pools.producers[connection].acquire(block=True, timeout=5.0) as producer:
+            producer.connection.ensure_connection(max_retries=1)
+        celery.app.amqp.router.route({}, "hearth.chat")
 
 
 async def _http_error(request: Request, error: Any) -> JSONResponse:

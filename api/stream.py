@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 from api.board import CardFacts
 from api.context import Context
 from api.errors import Problem, shutting_down
-from api.follow import Following, Place
+from api.follow import Following, place_of
 from api.request_id import problem_of
 from tasks.events import Held, Loading, Queued, Started, is_terminal
 from tasks.jobs import JobId
@@ -81,10 +81,9 @@ class JournalStream(Response):
         *,
         request_id: str,
         headers: Mapping[str, str],
-        place: Place,
-        first_place: int | None,
+        place: int | None,
     ) -> None:
-        """``place`` is asked and told while the job is queued; ``first_place`` is what it said just now."""
+        """``place`` is the job's place in the queue just now, if it was asked for."""
         super().__init__(headers={**_HEADERS, **headers, "x-job-id": job_id})
         # A length would end the stream before it began.
         self.raw_headers = [(name, value) for name, value in self.raw_headers if name != b"content-length"]
@@ -92,7 +91,7 @@ class JournalStream(Response):
         self._entries = entries
         self._voice = voice
         self._request_id = request_id
-        self._waiting = _Waiting(context, place, first_place)
+        self._waiting = _Waiting(context, job_id, place)
         self._said_s = time.monotonic()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -155,9 +154,9 @@ class JournalStream(Response):
 class _Waiting:
     """What a client hears while its job waits: its place, and why nothing moves."""
 
-    def __init__(self, context: Context, place: Place, first: int | None) -> None:
-        self._board = context.board
-        self._place = place
+    def __init__(self, context: Context, job_id: JobId, first: int | None) -> None:
+        self._context = context
+        self._job_id = job_id
         self._is_queued = True
         self._first = first
         self._told = b""
@@ -178,9 +177,9 @@ class _Waiting:
     async def words(self) -> bytes:
         if not self._is_queued:
             return b""
-        place = await self._place.now()
+        place = await place_of(self._context, self._job_id)
         words = b"" if place is None else _place(place)
-        held = resting(await self._board.cards())
+        held = resting(await self._context.board.cards())
         if held is not None and held.hold is not None:
             words += comment(f"held reason={held.hold.reason} {held.hold.message}")
         # The job may have begun while we asked.

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from api import auth, context
 from api.context import Context
 from api.errors import Problem, Refusal
-from api.follow import Following, Place
+from api.follow import Following
 from api.jobs import submit
 from api.jobs.schemas import JobList, JobOut
 from api.jobs.submit import told_with_position
@@ -112,8 +112,7 @@ async def follow(
         EventVoice(),
         request_id=request_id(request),
         headers={},
-        place=Place(shared, record.job),
-        first_place=None,
+        place=None,
     )
 
 

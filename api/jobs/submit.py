@@ -14,7 +14,7 @@ from api import auth, context
 from api.board import resolve
 from api.context import Context
 from api.errors import Refusal
-from api.follow import Following
+from api.follow import Following, place_of
 from api.jobs.schemas import JobAnswer, JobList, JobOut, JobRequest
 from api.jobs.view import job_out
 from api.limits import read_json
@@ -136,5 +136,5 @@ async def _answer(
 
 
 async def told_with_position(shared: Context, record: JobRecord) -> JobOut:
-    place = await records.position(shared.redis, record) if record.state is JobState.QUEUED else None
+    place = await place_of(shared, record.id) if record.state is JobState.QUEUED else None
     return job_out(record, place)

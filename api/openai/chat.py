@@ -14,7 +14,7 @@ from api import auth, context
 from api.board import resolve
 from api.context import Context
 from api.errors import Refusal, of_end, shutting_down
-from api.follow import Following, Place
+from api.follow import Following, place_of
 from api.limits import read_json
 from api.openai.answer import Answer, ChunkVoice, body_of
 from api.openai.request import Terms, chat_job, job_class, validated
@@ -63,13 +63,12 @@ async def create(request: Request) -> Response:
     job = wanted if not accepted.replayed else await _earlier(shared, accepted.job_id)
 
     entries = Following(shared, job.submission.id, renew=not keep)
-    place = Place(shared, job)
     try:
-        first_place = await place.now()
+        place = await place_of(shared, job.submission.id)
     except BaseException:
         await entries.aclose()
         raise
-    headers = _headers(job, first_place)
+    headers = _headers(job, place)
     answer = Answer(shared, job)
     if fields.stream:
         options = fields.stream_options
@@ -82,7 +81,6 @@ async def create(request: Request) -> Response:
             request_id=request_id(request),
             headers=headers,
             place=place,
-            first_place=first_place,
         )
     return await _whole(request, shared, answer, entries, headers, keep=keep)
 
