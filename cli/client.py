@@ -96,7 +96,7 @@ class Client:
             yield
         except httpx.ConnectError:
             raise CliError(
-                f"no server at {self.url}. Start it with:  ./hearth up   (or name another: --url or HEARTH_URL)"
+                f"no server at {self.url}. Start it with:  ./hearth up   (or name another: --url, HEARTH_URL)"
             ) from None
         except httpx.TimeoutException:
             raise CliError(f"{self.url} did not answer in time; its logs may tell why") from None

@@ -20,7 +20,7 @@ from cli.processes import Process
 
 USER = "hearth"
 MAX_MEMORY = "256mb"
-"""Job records take about 1 kB, journals 40 B a token; pictures are files. When it is full, jobs are refused."""
+"""A job's record takes about 1 kB, its journal 40 B a token; pictures are files. Full, it refuses jobs."""
 RIGHTS = "~* &* +@all -@dangerous -@admin +info"
 """Celery's transport needs scripts; it does not need CONFIG, FLUSHALL, KEYS or SHUTDOWN."""
 LONGEST_SOCKET_PATH = 107
