@@ -26,13 +26,12 @@ _INFINITY = 0x7F80
 _MINUS_ZERO = 0x8000
 _MINUS_INFINITY = 0xFF80
 _MAGNITUDE = 0x7FFF
-_LEAST_KEY = -0x8000
-"""Below every logit's key."""
 _CHUNK = 16384
 """Patterns counted at a time: their indices (128 KiB) stay in the core's cache, and no more is needed."""
 _SCAN = 4096
 _ROWS = 128
 """Logits per block whose maximum is taken; a block is a column, so that the maxima are vectorised."""
+_SPARE = 32
 _FEW = 1024
 """With more candidates than this (many equal logits) counting is the shorter way."""
 
@@ -88,22 +87,24 @@ class Spectrum:
             EngineError: a logit is NaN or infinite.
         """
         _check(bits)
-        if count > self._columns:
-            return None
         # Above zero the patterns sort as they are, and there the largest logits mostly lie.
-        signed = bits.view(np.int16)
-        if without is not None:
-            np.copyto(self._keys, signed)
-            self._keys[without] = _LEAST_KEY
-            signed = self._keys
-        bound = self._bound(signed, count)
-        if bound <= 0:
-            signed = self._order(bits, without)
-            bound = self._bound(signed, count)
-        np.greater_equal(signed, bound, out=self._flags)
-        if bound == _LEAST_KEY or np.count_nonzero(self._flags) > _FEW:
-            return None
-        return np.flatnonzero(self._flags)
+        keys, is_ordered = bits.view(np.int16), False
+        spare = 0 if without is None else len(without)
+        # So many more cover the tokens left out, if few of these are among the largest; else all of them.
+        for more in sorted({min(spare, _SPARE), spare}):
+            if count + more > self._columns:
+                return None
+            bound = self._bound(keys, count + more)
+            if bound <= 0 and not is_ordered:
+                keys, is_ordered = self._order(bits), True
+                bound = self._bound(keys, count + more)
+            np.greater_equal(keys, bound, out=self._flags)
+            if without is not None:
+                self._flags[without] = False
+            found = np.count_nonzero(self._flags)
+            if found >= count:
+                return np.flatnonzero(self._flags) if found <= _FEW else None
+        return None
 
     def _bound(self, keys: NDArray[np.int16], count: int) -> int:
         """A key that at least ``count`` keys reach, and few more: the ``count``-th largest block maximum."""
@@ -112,16 +113,13 @@ class Spectrum:
         self._maxima.partition(self._columns - count)
         return int(self._maxima[self._columns - count])
 
-    def _order(self, bits: Bits, without: Ids | None) -> NDArray[np.int16]:
+    def _order(self, bits: Bits) -> NDArray[np.int16]:
         """Keys that sort as the logits do, both zeros alike: sign and magnitude become two's complement."""
         signed, keys = bits.view(np.int16), self._keys
         np.right_shift(signed, 15, out=self._signs)
         np.bitwise_and(signed, _MAGNITUDE, out=keys)
         np.bitwise_xor(keys, self._signs, out=keys)
-        np.subtract(keys, self._signs, out=keys)
-        if without is not None:
-            keys[without] = _LEAST_KEY
-        return keys
+        return np.subtract(keys, self._signs, out=keys)
 
     def values_of(self, bits: Bits, ids: Ids) -> NDArray[np.float64]:
         return self._values[bits[ids]]

@@ -88,7 +88,8 @@ def main() -> None:
         "cases": results,
         "logprobs": [list(pair) for pair in logprobs],
     }
-    Path(__file__).with_name("sampler.json").write_text(json.dumps(document, indent=1) + "\n")
+    lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in document.items())
+    Path(__file__).with_name("sampler.json").write_text(f"{{\n{lines}\n}}\n")
 
 
 if __name__ == "__main__":

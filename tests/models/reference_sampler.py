@@ -6,9 +6,6 @@ import itertools
 import math
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from models.llm.sampler import SamplerOptions
 
 Distribution = dict[int, float]
@@ -48,17 +45,6 @@ def distribution(
         ids = _typical(ids, weights, options.typical_p)
     total = math.fsum(weights[i] for i in ids)
     return {i: weights[i] / total for i in ids}
-
-
-def sorting_nucleus(logits: NDArray[np.float32], temperature: float, top_p: float, number: float) -> int:
-    """The usual vectorised nucleus: argsort the vocabulary, softmax, running sum, draw."""
-    order = np.argsort(-logits)
-    ordered = logits[order]
-    weights = np.exp((ordered - ordered[0]) / temperature)
-    weights /= weights.sum()
-    sums = np.cumsum(weights)
-    kept = int(np.searchsorted(sums, top_p)) + 1
-    return int(order[min(int(np.searchsorted(sums[:kept], number * sums[:kept][-1])), kept - 1)])
 
 
 def _adjusted(

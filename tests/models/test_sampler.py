@@ -110,6 +110,8 @@ def test_ties_at_every_border_go_to_the_lowest_ids(vocab: int) -> None:
     assert support(sampler(vocab, typical_p=0.5, temperature=1.0), flat) == list(range(vocab // 2))
     assert support(sampler(vocab, min_p=1.0), flat) == list(range(vocab))
     assert sampler(vocab, temperature=0)(flat, 0) == Choice(0)
+    steps = bf16(np.linspace(0, 1 - vocab, vocab))
+    assert support(sampler(vocab, temperature=1.0, min_p=float(np.exp(-2.0))), steps) == [0, 1, 2]
 
 
 def test_tie_between_a_penalised_token_and_others_goes_to_the_lowest_ids() -> None:
@@ -118,6 +120,21 @@ def test_tie_between_a_penalised_token_and_others_goes_to_the_lowest_ids() -> No
     logits[[20, 5]] = 4.0, 3.0
     ids = support(sampler(2600, top_k=3, repetition_penalty=2.0), bf16(logits), history=history_of([20], []))
     assert ids == [5, 10, 20]
+
+
+@pytest.mark.parametrize("offset", [0.0, -40.0])
+@pytest.mark.parametrize("penalised", [10, 100, 305])
+def test_top_k_is_exact_when_the_most_probable_tokens_are_the_penalised_ones(
+    penalised: int, offset: float
+) -> None:
+    logits = normal(40_000, 3.0, offset=offset)
+    values = logits.astype(float).tolist()
+    prompt = np.argsort(-logits.astype(np.float32), kind="stable")[:penalised].tolist()
+    made = SamplerOptions(seed=1, top_k=20, temperature=1.0, repetition_penalty=1.4)
+    ids, probabilities = make_sampler(made, 40_000).distribution(logits, history_of(prompt, []))
+    expected = reference.distribution(made, values, prompt)
+    assert ids.tolist() == list(expected)
+    np.testing.assert_allclose(probabilities, list(expected.values()), rtol=1e-9)
 
 
 def test_both_zeros_are_one_value() -> None:
