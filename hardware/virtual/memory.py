@@ -80,7 +80,7 @@ class VirtualBuffer:
 
     def view(self, offset_bytes: int = 0, size_bytes: int | None = None) -> View:
         size = self._size_bytes - offset_bytes if size_bytes is None else size_bytes
-        self._check(offset_bytes, size)
+        self.check(offset_bytes, size)
         return View(self, offset_bytes, size)
 
     def close(self) -> None:
@@ -94,10 +94,11 @@ class VirtualBuffer:
         return self._bus is bus
 
     def _window(self, offset_bytes: int, size_bytes: int) -> Bytes:
-        self._check(offset_bytes, size_bytes)
+        self.check(offset_bytes, size_bytes)
         return self.bytes[offset_bytes : offset_bytes + size_bytes]
 
-    def _check(self, offset_bytes: int, size_bytes: int) -> None:
+    def check(self, offset_bytes: int, size_bytes: int) -> None:
+        """Raises FeedMismatch unless the bytes lie within this open buffer."""
         if not self.is_open:
             raise FeedMismatch(f"the buffer at {self._address:#x} is closed")
         if offset_bytes < 0 or size_bytes < 0 or offset_bytes + size_bytes > self._size_bytes:
@@ -111,7 +112,7 @@ def resolve(view: View, bus: Bus) -> VirtualBuffer:
     buffer = view.buffer
     if not isinstance(buffer, VirtualBuffer) or not buffer.belongs_to(bus):
         raise FeedMismatch("the view belongs to another card")
-    buffer.view(view.offset_bytes, view.size_bytes)
+    buffer.check(view.offset_bytes, view.size_bytes)
     return buffer
 
 

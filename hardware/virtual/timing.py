@@ -47,6 +47,7 @@ class Pace:
         return self._ready_at
 
     def wait_until(self, moment: float) -> None:
+        """Sleep until then, if that is worth it."""
         left = moment - self._clock.steady()
         if left > self._WORTH_A_SLEEP_S:
             self._clock.sleep(left)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from hardware.errors import OutOfCardMemory
 from hardware.virtual.arena import BASE_ADDRESS, PAGE_BYTES, Arena
+from tests.hardware.examples import patient
 
 
 def test_the_first_address_is_the_cards() -> None:
@@ -55,6 +56,7 @@ def test_nothing_is_no_allocation(size: int) -> None:
 
 
 # A number from 0 on takes so many bytes; a negative one gives back one of those that are out.
+@patient
 @given(
     st.integers(0, 64 * PAGE_BYTES),
     st.lists(st.one_of(st.integers(1, 20 * PAGE_BYTES), st.integers(-50, -1)), max_size=60),

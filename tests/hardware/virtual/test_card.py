@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -86,7 +87,7 @@ def test_a_large_card_takes_no_host_memory(open_card: OpenCard) -> None:
 
 def resident_bytes() -> int:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_bytes_travel_both_ways(card: VirtualCard) -> None:

@@ -15,6 +15,7 @@ from hardware.card import TensorSpec
 from hardware.errors import GraphRejected
 from hardware.virtual.format import base_name, encode_groups, read_groups
 from tests.hardware import graphs
+from tests.hardware.examples import patient
 
 GOOD = [{"inputs": [["x", "f32", [1, 4]]], "outputs": [["y", "f32", [1, 4]]]}]
 
@@ -151,6 +152,7 @@ def test_a_file_cut_anywhere_is_rejected_or_keeps_its_groups(tmp_path: Path) -> 
     assert kept <= 2
 
 
+@patient
 @given(st.binary(max_size=200))
 def test_random_bytes_are_rejected_and_nothing_else_happens(
     tmp_path_factory: pytest.TempPathFactory, data: bytes
@@ -161,6 +163,7 @@ def test_random_bytes_are_rejected_and_nothing_else_happens(
         read_groups(path)
 
 
+@patient
 @given(st.data())
 def test_flipped_bytes_are_rejected_or_read(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -181,6 +184,7 @@ json_values = st.recursive(
 )
 
 
+@patient
 @given(json_values)
 def test_any_json_as_groups_is_rejected_or_read(tmp_path_factory: pytest.TempPathFactory, value: Any) -> None:
     path = write(tmp_path_factory.getbasetemp() / "json.axmodel", [{"inputs": value, "outputs": value}])

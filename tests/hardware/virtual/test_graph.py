@@ -149,6 +149,8 @@ def test_torn_shows_who_reads_a_row_that_the_mask_should_hide(open_card: OpenCar
     layer.inputs["mask"].write(np.zeros(ROWS + 1, BF16))
     outputs = []
     for _ in range(2):
+        for cache in ("K_cache", "V_cache"):
+            layer.inputs[cache].write(bytes(ROW_BYTES))
         layer.card.execute([step], timeout_s=5)
         outputs.append(layer.outputs["output"].read(0, HIDDEN * 2))
     assert outputs[0] != outputs[1]
@@ -325,6 +327,19 @@ def test_a_step_moves_to_another_conversation_by_rebinding(layer: Layer, card: V
     assert layer.decode(step, 3) == first
     assert former["K_cache"].read(0, ROWS * ROW_BYTES) == kept
     assert other["K_cache"].read(0, ROWS * ROW_BYTES) == kept
+
+
+def test_a_cache_may_move_under_its_row_and_away_again(layer: Layer, card: VirtualCard) -> None:
+    block = card.allocate(ROWS * ROW_BYTES)
+    step = layer.bind(outputs={"K_cache_out": block.view(2 * ROW_BYTES, ROW_BYTES)})
+    layer.feed(0, np.ones(HIDDEN))
+    own = layer.inputs["K_cache"]
+    for cache in (own, block, own):
+        block.write(bytes(ROWS * ROW_BYTES))
+        step.rebind("K_cache", cache.view())
+        assert [slot.feed.spec.name for slot in step._in_place] == (["K_cache_out"] if cache is block else [])
+        card.execute([step], timeout_s=5)
+        assert block.read(2 * ROW_BYTES, ROW_BYTES) == np.ones(WIDTH, BF16).tobytes()
 
 
 def test_a_step_may_leave_its_cache_and_come_back(layer: Layer, card: VirtualCard) -> None:

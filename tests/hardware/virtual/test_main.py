@@ -85,7 +85,7 @@ def test_missing_readings_print_as_missing(capsys: pytest.CaptureFixture[str]) -
 def test_room_and_temperature_can_be_set(capsys: pytest.CaptureFixture[str]) -> None:
     facts = told(capsys, "set", "--ambient", "30", "--temperature", "85", "--json")
     assert facts["ambient_c"] == 30
-    assert facts["temperature_c"] == pytest.approx(85, abs=1.5)
+    assert facts["temperature_c"] == pytest.approx(85, abs=4)
     assert told(capsys, "set", "--ambient", "configured", "--json")["ambient_c"] == 24
 
 

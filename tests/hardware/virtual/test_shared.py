@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hardware.virtual.shared import SharedRecord
+from tests.hardware.examples import patient
 
 SIZE = 64
 
@@ -45,6 +46,7 @@ def test_the_size_is_fixed() -> None:
         SharedRecord(pages(), 8, SIZE).write(b"short")
 
 
+@patient
 @given(st.integers(1, 6), st.integers(0, SIZE + 15), st.booleans())
 def test_a_writer_killed_at_any_byte_leaves_the_last_whole_record(
     writes: int, cut: int, backwards: bool

@@ -12,6 +12,7 @@ from hardware.virtual.state import CardState
 from tests.hardware import graphs
 from tests.hardware.clock import FakeClock
 from tests.hardware.conftest import OpenCard
+from tests.hardware.examples import patient
 
 AMBIENT_C = 24.0
 IDLE_C, FULL_C = AMBIENT_C + 12, AMBIENT_C + 45
@@ -37,6 +38,7 @@ def test_the_temperature_follows_first_order(
     assert got == pytest.approx(end_c)
 
 
+@patient
 @given(st.floats(0, 1e4), st.floats(0, 1e4), st.floats(-20, 120), st.floats(-20, 60), st.floats(0, 1))
 def test_two_spans_are_one_long_span(
     a_s: float, b_s: float, start_c: float, ambient_c: float, load: float
