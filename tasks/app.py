@@ -84,7 +84,7 @@ def configure(settings: Settings) -> None:
     """Give the application these settings; without a call it takes the process's own at first use."""
     global _settings
     _settings = settings
-    if app.configured:
+    if app.configured:  # type: ignore[attr-defined]  # celery-types 0.26 does not know it
         app.conf.update(configuration(settings))
 
 

@@ -178,6 +178,7 @@ class Claim:
         self.emitted: Sequence[int] = journal.token_ids(entries)
         self._texts = [journal.text(entries)]
         self._tokens = len(self.emitted)
+        self._progress = ""
         self._owner = owner
         self._scribe = Scribe(owner.redis, token, owner.card, owner.settings)
         deadline = None if left_ms is None else time.monotonic() + left_ms / 1000
@@ -194,14 +195,13 @@ class Claim:
         if isinstance(event, Terminal):
             self.end(event)
             return
-        progress = ""
         if isinstance(event, TextDelta):
             self._texts.append(event.text)
             self._tokens += len(event.token_ids)
-            progress = outcome.tokens(self._tokens, self.job.sampling.max_tokens)
+            self._progress = outcome.tokens(self._tokens, self.job.sampling.max_tokens)
         elif isinstance(event, Loading):
-            progress = outcome.files(event)
-        self._scribe.append(event, progress)
+            self._progress = outcome.files(event)
+        self._scribe.append(event, self._progress)
 
     def end(self, event: Terminal) -> None:
         """Write the terminal event and the record. Silent when the job is no longer ours."""
@@ -212,7 +212,7 @@ class Claim:
             return
         event = outcome.true_ending(event, orders.cancel)
         first, pending = self._scribe.pending()
-        fields = outcome.record_fields(event, "".join(self._texts))
+        fields = outcome.record_fields(event, "".join(self._texts), self._progress)
         token = self.token
         self._insist(
             "finish",
@@ -353,7 +353,7 @@ def _take(owner: Owner, job_id: JobId) -> Claim | None:
         # Written by a version that this one does not understand.
         fault = outcome.internal(error, job_id)
         end = (token.job_id, token.epoch, token.attempt, JobState.FAILED.value, events.encode(fault))
-        fields = outcome.record_fields(fault, "")
+        fields = outcome.record_fields(fault, "", "")
         scripts.run(owner.redis, "finish", *end, int(queue.journal_ttl_s * 1000), 1, 0, *fields)
         return None
     return _patiently(owner, lambda: Claim(owner, token, job, left_ms))

@@ -269,8 +269,10 @@ class Journals:
         every_s = self._reader_ttl_s / 3
         look_at = time.monotonic() + every_s
         while True:
+            # Not wait_for: in Python 3.11 it can lose a cancellation that comes with the timeout.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._tidy.wait(), max(0.0, look_at - time.monotonic()))
+                async with asyncio.timeout(max(0.0, look_at - time.monotonic())):
+                    await self._tidy.wait()
             self._tidy.clear()
             try:
                 await self._keep_readers()

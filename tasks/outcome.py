@@ -83,11 +83,13 @@ def files(event: Loading) -> str:
     return f"{event.done} {event.total} files"
 
 
-def record_fields(event: Terminal, text: str) -> list[bytes | str]:
+def record_fields(event: Terminal, text: str, progress: str) -> list[bytes | str]:
     """Pairs of field and value that the record keeps when the journal has gone."""
     fields: dict[str, bytes | str] = {}
     if text:
         fields["text"] = text
+    if progress:
+        fields["progress"] = progress
     if isinstance(event, Finished):
         fields["finish_reason"] = event.reason.value
         fields["timings"] = TIMINGS.dump_json(event.timings)

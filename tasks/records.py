@@ -79,7 +79,8 @@ class JobRecord:
             usage=self.usage,
             timings=self.timings,
             output=self.output,
-            warnings=self.warnings,
+            # Those of the submission were told when the job was accepted.
+            warnings=self.warnings[len(self.job.submission.warnings) :],
             cancelled_because=self.cancelled_because,
         )
 

@@ -1,0 +1,31 @@
+#!lua flags=allow-oom
+-- The wall clock has jumped: every time that is still compared with it moves along, and no lease expires.
+-- keys: leases, deadlines, ready, queue, job
+-- args: 1 by how many ms the clock jumped, 2 lease ms
+-- reply: how many jobs were moved
+local delta, now = tonumber(ARGV[1]), clock_ms()
+
+local function shift(id, field, format)
+  local at = redis.call('HGET', K.job .. id, field)
+  if at then redis.call('HSET', K.job .. id, field, string.format(format, tonumber(at) + delta)) end
+end
+
+local running = redis.call('ZRANGE', K.leases, 0, -1)
+for _, id in ipairs(running) do
+  redis.call('ZADD', K.leases, now + tonumber(ARGV[2]), id)
+  shift(id, 'claimed_at', '%.0f')
+  shift(id, 'order', '%.4f')
+end
+local waiting = redis.call('ZRANGE', K.ready, 0, -1)
+for _, id in ipairs(waiting) do
+  local queue = K.queue .. redis.call('HGET', K.job .. id, 'queue')
+  redis.call('ZINCRBY', K.ready, delta, id)
+  redis.call('ZINCRBY', queue, delta, id)
+  shift(id, 'ready_at', '%.0f')
+  shift(id, 'order', '%.4f')
+end
+for _, id in ipairs(redis.call('ZRANGE', K.deadlines, 0, -1)) do
+  redis.call('ZINCRBY', K.deadlines, delta, id)
+  shift(id, 'deadline_at', '%.0f')
+end
+return #running + #waiting

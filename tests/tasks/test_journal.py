@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import redis
+import redis.asyncio
+
+from config.settings import QueueSettings, Settings, read_settings
+from tasks import app, events, journal, keys
+from tasks.cancel import cancel
+from tasks.claim import Owner, claimed, take_card
+from tasks.connection import connect, connect_async
+from tasks.events import Cancelled, Finished, Queued, Started
+from tasks.jobs import ChatJob
+from tasks.journal import Entry, Journals
+from tasks.submit import submit
+from tests.conftest import RedisServer
+from tests.tasks.conftest import Accept
+from tests.tasks.factory import DONE, auntil, delta, journal_of, make_job, run_to_end
+
+
+@pytest.fixture
+async def journals(astore: redis.asyncio.Redis, settings: Settings) -> AsyncIterator[Journals]:
+    async with Journals(astore, settings) as hub:
+        yield hub
+
+
+async def _all(hub: Journals, job: ChatJob, after: str | None = None, *, renew: bool = False) -> list[Entry]:
+    return [entry async for entry in hub.follow(job.submission.id, after, renew=renew)]
+
+
+async def _following(hub: Journals, many: int) -> None:
+    await auntil(lambda: hub.following == many)
+
+
+async def test_a_follower_sees_every_event_once_and_in_order(
+    journals: Journals, accept: Accept, owner: Owner, store: redis.Redis
+) -> None:
+    job = await accept()
+    following = asyncio.create_task(_all(journals, job))
+    await _following(journals, 1)
+    await asyncio.to_thread(run_to_end, job, owner, *(delta(f"{i} ", i) for i in range(50)))
+    entries = await asyncio.wait_for(following, 5)
+    assert [entry.event for entry in entries] == journal_of(store, job)
+    assert journal.token_ids(entries) == tuple(range(50))
+    assert entries[-1].event == DONE
+    assert journals.following == 0
+
+
+async def test_many_followers_of_many_jobs_share_one_reader(
+    journals: Journals, accept: Accept, owner: Owner
+) -> None:
+    batch = [await accept() for _ in range(8)]
+    following = [asyncio.create_task(_all(journals, job)) for job in batch for _ in range(3)]
+    await _following(journals, 24)
+    for job in batch:
+        await asyncio.to_thread(run_to_end, job, owner, delta("a", 1), delta("b", 2))
+    for entries in await asyncio.wait_for(asyncio.gather(*following), 5):
+        assert journal.text(entries) == "ab"
+        assert events.is_terminal(entries[-1].event)
+
+
+async def test_a_reader_goes_on_behind_the_last_event_it_has_seen(
+    journals: Journals, accept: Accept, owner: Owner
+) -> None:
+    job = await accept()
+    run_to_end(job, owner, delta("a", 1))
+    entries = await _all(journals, job)
+    for seen in range(len(entries)):
+        assert await _all(journals, job, entries[seen].id) == entries[seen + 1 :]
+
+
+async def test_a_late_follower_of_a_running_job_gets_the_beginning_too(
+    journals: Journals, accept: Accept, owner: Owner
+) -> None:
+    job = await accept()
+    early = asyncio.create_task(_all(journals, job))
+    await _following(journals, 1)
+    with claimed(job.submission.id, owner) as mine:
+        assert mine is not None
+        mine.append(delta("a", 1))
+        late = asyncio.create_task(_all(journals, job))
+        await _following(journals, 2)
+        mine.append(delta("b", 2))
+        mine.append(DONE)
+    first, second = await asyncio.wait_for(asyncio.gather(early, late), 5)
+    assert first == second
+    assert journal.text(first) == "ab"
+
+
+async def test_an_unknown_job_is_a_key_error(journals: Journals) -> None:
+    with pytest.raises(KeyError):
+        await _all(journals, make_job())
+
+
+@pytest.mark.parametrize("after", ["x", "1", "-1-0", "1-0; drop", "9" * 30 + "-0"])
+async def test_a_place_that_cannot_be_is_refused(journals: Journals, accept: Accept, after: str) -> None:
+    with pytest.raises(ValueError, match="not the id"):
+        await _all(journals, await accept(), after)
+
+
+async def test_an_expired_journal_leaves_its_terminal_event(
+    journals: Journals, accept: Accept, owner: Owner, store: redis.Redis, astore: redis.asyncio.Redis
+) -> None:
+    succeeded, cancelled = await accept(), await accept()
+    run_to_end(succeeded, owner, delta("a", 1))
+    await cancel(astore, cancelled.submission.id)
+    store.delete(keys.journal(succeeded.submission.id), keys.journal(cancelled.submission.id))
+    (ending,) = await _all(journals, succeeded)
+    assert ending.event == DONE
+    assert await _all(journals, succeeded, ending.id) == []
+    assert [entry.event for entry in await _all(journals, cancelled)] == [Cancelled("requested")]
+
+
+async def test_a_follower_that_leaves_leaves_nothing_behind(
+    journals: Journals, accept: Accept, store: redis.Redis
+) -> None:
+    job = await accept(has_reader=True)
+    assert store.exists(keys.reader(job.submission.id))
+    following = asyncio.create_task(_all(journals, job, renew=True))
+    await _following(journals, 1)
+    following.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await following
+    assert journals.following == 0
+    await auntil(lambda: not store.exists(keys.reader(job.submission.id)))
+
+
+async def test_a_reader_is_renewed_while_it_follows_and_only_then(
+    astore: redis.asyncio.Redis, store: redis.Redis, settings: Settings
+) -> None:
+    hasty = settings.model_copy(update={"queue": QueueSettings(reader_ttl_s=0.06)})
+    job = make_job(has_reader=True)
+    async with Journals(astore, hasty) as hub:
+        await submit(astore, job, hasty)
+        following = asyncio.create_task(_all(hub, job, renew=True))
+        await _following(hub, 1)
+        for _ in range(3):
+            store.delete(keys.reader(job.submission.id))
+            await auntil(lambda: store.exists(keys.reader(job.submission.id)))
+        await cancel(astore, job.submission.id, settings=hasty)
+        await asyncio.wait_for(following, 5)
+
+
+async def test_a_follower_outlives_a_killed_redis(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path, "--appendonly", "yes")
+    settings = read_settings(redis_url=server.url)
+    app.configure(settings)
+    client, aclient = connect(settings), connect_async(settings)
+    job = make_job()
+    try:
+        async with Journals(aclient, settings) as hub:
+            await submit(aclient, job, settings)
+            following = asyncio.create_task(_all(hub, job))
+            await _following(hub, 1)
+            with claimed(job.submission.id, take_card("c0", client, settings)) as mine:
+                assert mine is not None
+                mine.append(delta("before ", 1))
+                server.kill()
+                mine.append(delta("during ", 2))
+                await asyncio.to_thread(server.start)
+                mine.append(delta("after", 3))
+                mine.append(DONE)
+            entries = await asyncio.wait_for(following, 5)
+        assert [type(entry.event) for entry in entries[:2]] == [Queued, Started]
+        assert journal.text(entries) == "before during after"
+        assert journal.token_ids(entries) == (1, 2, 3)
+    finally:
+        client.close()
+        await aclient.aclose()
+        server.kill()
+
+
+async def test_a_redis_that_lost_the_job_ends_the_follower(
+    astore: redis.asyncio.Redis, store: redis.Redis, settings: Settings
+) -> None:
+    hasty = settings.model_copy(update={"queue": QueueSettings(reader_ttl_s=0.06)})
+    job = make_job()
+    async with Journals(astore, hasty) as hub:
+        await submit(astore, job, hasty)
+        following = asyncio.create_task(_all(hub, job))
+        await _following(hub, 1)
+        store.flushall()
+        with pytest.raises(KeyError):
+            await asyncio.wait_for(following, 5)
+
+
+async def test_the_worker_reads_a_journal_at_once(accept: Accept, owner: Owner, store: redis.Redis) -> None:
+    job = await accept()
+    run_to_end(job, owner, delta("a", 1), delta("b", 2, 3))
+    entries = journal.read(store, job.submission.id)
+    assert journal.text(entries) == "ab"
+    assert journal.token_ids(entries) == (1, 2, 3)
+    assert isinstance(entries[-1].event, Finished)
+    assert journal.read(store, "job_none") == []

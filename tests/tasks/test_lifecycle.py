@@ -1,0 +1,323 @@
+"""Whatever happens in whatever order: the promises of the queue hold."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar
+
+import pytest
+import redis
+import redis.asyncio
+from hypothesis import HealthCheck, strategies
+from hypothesis import settings as hypothesis_settings
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from config.settings import QueueSettings, Settings
+from tasks import events, keys, outcome, scripts, submit
+from tasks.cancel import cancel
+from tasks.claim import Owner, take_card
+from tasks.connection import connect, connect_async
+from tasks.errors import Busy
+from tasks.events import Queued, Started, TextDelta
+from tasks.jobs import ChatJob, JobClass
+from tasks.reaper import Reaper
+from tasks.records import fetch, position
+from tests.tasks.factory import DONE, journal_of, make_job
+
+Thing = TypeVar("Thing")
+CAP = 6
+LEASE_MS = 20_000
+ENDINGS: list[events.Terminal] = [DONE, events.Failed("x", "y"), events.Expired()]
+
+
+@dataclass
+class Held:
+    """A worker's idea of a job it runs; it may be stale."""
+
+    job: ChatJob
+    epoch: int
+    attempt: int
+    card: str
+    written: int = 0
+
+
+@dataclass
+class World:
+    """What the model knows: who was accepted, what was cancelled, what each worker holds."""
+
+    jobs: dict[str, ChatJob] = field(default_factory=dict)
+    held: list[Held] = field(default_factory=list)
+    strikes: dict[str, int] = field(default_factory=dict)
+    said: dict[str, list[int]] = field(default_factory=dict)
+    ended: dict[str, str] = field(default_factory=dict)
+
+
+class Lifecycle(RuleBasedStateMachine):
+    settings_in_force: ClassVar[Settings]
+
+    def __init__(self) -> None:
+        super().__init__()
+        queue = QueueSettings(chat_cap=CAP, batch_cap=CAP, max_strikes=2)
+        self.settings = self.settings_in_force.model_copy(update={"queue": queue})
+        self.loop = asyncio.new_event_loop()
+        self.store = connect(self.settings)
+        self.astore = connect_async(self.settings)
+        self.store.flushall()
+        self.world = World()
+        self.owners = {card: take_card(card, self.store, self.settings) for card in ("c0", "c1")}
+        self.clock_s = time.time()
+        self.reaper = Reaper(
+            self.store,
+            self.settings,
+            send=lambda *_: True,
+            monotonic=lambda: self.clock_s,
+            wall_ms=lambda: self.clock_s * 1000,
+        )
+        for _ in range(5):
+            self.reaper.beat()
+            self.clock_s += LEASE_MS / 4000
+
+    def teardown(self) -> None:
+        self.loop.run_until_complete(self.astore.aclose())
+        self.loop.close()
+        self.store.close()
+
+    # --- What can happen
+
+    @rule(many=strategies.integers(1, 4), job_class=strategies.sampled_from([JobClass.CHAT, JobClass.BATCH]))
+    def submit(self, many: int, job_class: JobClass) -> None:
+        jobs = [make_job(model=f"m{i % 2}", job_class=job_class) for i in range(many)]
+        open_now = sum(
+            1
+            for job_id, job in self.world.jobs.items()
+            if job_id not in self.world.ended and job.submission.job_class is job_class
+        )
+        try:
+            self.loop.run_until_complete(submit.submit_many(self.astore, jobs, self.settings))
+        except Busy:
+            assert open_now + many > CAP
+            return
+        assert open_now + many <= CAP
+        self.world.jobs |= {job.submission.id: job for job in jobs}
+
+    def _claim(self, owner: Owner, job: ChatJob, nonce: str) -> Any:
+        return scripts.run(
+            self.store,
+            "claim",
+            job.submission.id,
+            owner.card,
+            owner.epoch,
+            keys.epoch(owner.card),
+            LEASE_MS,
+            nonce,
+            10_000,
+            3_600_000,
+            60_000,
+        )
+
+    @precondition(lambda self: self.world.jobs)
+    @rule(data=strategies.data(), card=strategies.sampled_from(["c0", "c1"]))
+    def deliver(self, data: strategies.DataObject, card: str) -> None:
+        """A message comes, perhaps not for the first time."""
+        job = self.world.jobs[self._pick(data, list(self.world.jobs))]
+        state = self.store.hget(keys.job(job.submission.id), "state")
+        reply = self._claim(self.owners[card], job, f"n{len(self.world.held)}")
+        assert (reply[0] == b"claimed") == (state == b"queued")
+        if reply[0] == b"claimed":
+            self.world.held.append(Held(job, self.owners[card].epoch, int(reply[1]), card))
+
+    @precondition(lambda self: self.world.held)
+    @rule(data=strategies.data(), repeat=strategies.booleans())
+    def append(self, data: strategies.DataObject, repeat: bool) -> None:
+        held = self._pick(data, self.world.held)
+        said = self.world.said.setdefault(held.job.submission.id, [])
+        token = len(said)
+        first, mine = held.written + 1, self._is_current(held)
+        for _ in range(2 if repeat else 1):
+            reply = scripts.run(
+                self.store,
+                "append",
+                *self._token(held),
+                first,
+                outcome.tokens(token, None),
+                events.encode(TextDelta("x", (token,))),
+            )
+            assert reply == int(mine)
+        if mine:
+            said.append(token)
+            held.written += 1
+
+    @precondition(lambda self: self.world.held)
+    @rule(data=strategies.data())
+    def beat(self, data: strategies.DataObject) -> None:
+        held = self._pick(data, self.world.held)
+        reply = scripts.run(self.store, "beat", *self._token(held), LEASE_MS, 1, 10_000, keys.hold(held.card))
+        assert reply[0] == int(self._is_current(held))
+
+    @precondition(lambda self: self.world.held)
+    @rule(
+        data=strategies.data(),
+        ending=strategies.sampled_from([DONE, events.Failed("x", "y"), events.Expired()]),
+    )
+    def finish(self, data: strategies.DataObject, ending: events.Terminal) -> None:
+        held = self._pick(data, self.world.held)
+        mine = self._is_current(held)
+        state = outcome.state_after(ending).value
+        fields = outcome.record_fields(ending, "", "")
+        reply = scripts.run(
+            self.store, "finish", *self._token(held), state, events.encode(ending), 1000_000, 1, 0, *fields
+        )
+        assert reply == int(mine)
+        if mine:
+            self.world.ended[held.job.submission.id] = state
+
+    @precondition(lambda self: self.world.held)
+    @rule(data=strategies.data())
+    def shut_down(self, data: strategies.DataObject) -> None:
+        held = self._pick(data, self.world.held)
+        mine = self._is_current(held)
+        wanted = not self.store.hexists(keys.job(held.job.submission.id), "cancel")
+        reply = scripts.run(self.store, "give_back", *self._token(held), "shutdown", 1000_000, 1)
+        assert reply == (b"lost" if not mine else b"queued" if wanted else b"cancelled")
+        if mine and not wanted:
+            self.world.ended[held.job.submission.id] = "cancelled"
+
+    @precondition(lambda self: self.world.jobs)
+    @rule(data=strategies.data())
+    def cancel(self, data: strategies.DataObject) -> None:
+        job_id = self._pick(data, list(self.world.jobs))
+        before = self.store.hget(keys.job(job_id), "state")
+        state = self.loop.run_until_complete(cancel(self.astore, job_id, settings=self.settings))
+        assert state is not None
+        if before == b"queued":
+            self.world.ended[job_id] = "cancelled"
+        assert state.value == self.world.ended.get(job_id, "running")
+
+    @rule(card=strategies.sampled_from(["c0", "c1"]))
+    def worker_dies(self, card: str) -> None:
+        """Whatever it ran is struck; the next owner comes."""
+        bereaved = [held for held in self.world.held if held.card == card and self._is_current(held)]
+        self._expect_strikes(bereaved)
+        self.owners[card] = take_card(card, self.store, self.settings)
+
+    @rule()
+    def leases_run_out(self) -> None:
+        bereaved = [held for held in self.world.held if self._is_current(held)]
+        for held in bereaved:
+            self.store.zadd(keys.LEASES, {held.job.submission.id: 1})
+        self._expect_strikes(bereaved)
+        self.clock_s += 5
+        report = self.reaper.beat()
+        assert report.waiting is None
+        assert len(report.requeued) + len(report.failed) + len(report.cancelled) == len(bereaved)
+
+    def _pick(self, data: strategies.DataObject, choices: Sequence[Thing]) -> Thing:
+        """By index: ids are random, and Hypothesis wants the same draws for the same choices."""
+        return choices[data.draw(strategies.integers(0, len(choices) - 1))]
+
+    def _expect_strikes(self, bereaved: list[Held]) -> None:
+        for held in bereaved:
+            job_id = held.job.submission.id
+            self.world.strikes[job_id] = self.world.strikes.get(job_id, 0) + 1
+            if self.store.hexists(keys.job(job_id), "cancel"):
+                self.world.ended[job_id] = "cancelled"
+            elif self.world.strikes[job_id] >= self.settings.queue.max_strikes:
+                self.world.ended[job_id] = "failed"
+
+    def _token(self, held: Held) -> tuple[str, int, int]:
+        return held.job.submission.id, held.epoch, held.attempt
+
+    def _is_current(self, held: Held) -> bool:
+        raw: Any = self.store.hmget(keys.job(held.job.submission.id), "state", "epoch", "attempt")
+        return bool(raw == [b"running", str(held.epoch).encode(), str(held.attempt).encode()])
+
+    # --- What always holds
+
+    @invariant()
+    def each_job_has_one_end_or_a_future(self) -> None:
+        for job_id, job in self.world.jobs.items():
+            told = journal_of(self.store, job)
+            raw: Any = self.store.hget(keys.job(job_id), "state")
+            state = raw.decode()
+            ends = [event for event in told if events.is_terminal(event)]
+            if job_id in self.world.ended:
+                assert len(ends) == 1
+                assert told[-1] == ends[0]
+                assert isinstance(ends[0], events.Terminal)
+                assert state == self.world.ended[job_id] == outcome.state_after(ends[0]).value
+            else:
+                assert ends == []
+                waits = self.store.zscore(keys.READY, job_id) is not None
+                runs = self.store.zscore(keys.LEASES, job_id) is not None
+                assert (waits, runs) == (state == "queued", state == "running")
+                assert waits != runs
+
+    @invariant()
+    def what_was_said_stands_once_and_in_order(self) -> None:
+        for job_id, said in self.world.said.items():
+            told = journal_of(self.store, self.world.jobs[job_id])
+            assert [t for event in told if isinstance(event, TextDelta) for t in event.token_ids] == said
+
+    @invariant()
+    def attempts_rise_and_strikes_count_deaths(self) -> None:
+        for job_id, job in self.world.jobs.items():
+            told = journal_of(self.store, job)
+            started = [event.attempt for event in told if isinstance(event, Started)]
+            assert started == list(range(1, len(started) + 1))
+            raw: Any = self.store.hmget(keys.job(job_id), "attempt", "strikes")
+            assert [int(value) for value in raw] == [len(started), self.world.strikes.get(job_id, 0)]
+            given_back = sum(isinstance(event, Queued) for event in told) - 1
+            assert 0 <= len(started) - given_back <= 1
+
+    @invariant()
+    def counts_equal_reality(self) -> None:
+        for job_class in (JobClass.CHAT, JobClass.BATCH):
+            still_open = [
+                job_id
+                for job_id, job in self.world.jobs.items()
+                if job.submission.job_class is job_class and job_id not in self.world.ended
+            ]
+            assert int(self.store.hget(keys.COUNTS, job_class.value) or 0) == len(still_open)
+        assert self.store.zcard(keys.ENDED) == len(self.world.ended)
+        assert self.store.zcard(keys.JOBS) == len(self.world.jobs)
+
+    @invariant()
+    def places_are_one_to_n(self) -> None:
+        async def places() -> list[int]:
+            found = []
+            for job_id in self.world.jobs:
+                record = await fetch(self.astore, job_id)
+                assert record is not None
+                place = await position(self.astore, record)
+                assert (place is None) == (record.state != "queued")
+                found += [] if place is None else [place]
+            return found
+
+        found = self.loop.run_until_complete(places())
+        assert sorted(found) == list(range(1, len(found) + 1))
+
+
+def test_the_promises_hold_in_every_order(
+    settings: Settings, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submit, "send", lambda *_: True)
+    Lifecycle.settings_in_force = settings
+    run_state_machine_as_test(
+        Lifecycle,
+        settings=hypothesis_settings(
+            max_examples=40,
+            stateful_step_count=30,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
