@@ -1,0 +1,1 @@
+"""The whole: `hearth up`, real processes, real clients."""
