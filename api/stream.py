@@ -1,8 +1,8 @@
 """Server-sent events out of a job's journal, for any dialect.
 
 A stream is the journal's entries in a dialect's words (its ``Voice``), with comment lines in between for what
-is no event: the place in the queue, a hold, loading, and a sign of life where nothing happens. Comments are
-safe: every SSE client skips them, the official OpenAI SDK included.
+is no event: the place in the queue, a hold, loading, and a sign of life where nothing happens. Every client
+skips comments, the official OpenAI SDK included, when they are told as ``comment`` does.
 """
 
 from __future__ import annotations
@@ -53,8 +53,12 @@ class Voice(Protocol):
 
 
 def comment(text: str) -> bytes:
-    """A line that SSE clients skip. What could end the line is left out."""
-    return b": " + " ".join(text.split()).encode() + b"\n\n"
+    """A line that SSE clients skip. What could end the line is left out.
+
+    No empty line follows: behind an ``id:`` OpenAI's Python SDK (3.54) takes one for the end of an event
+    without data, and fails to parse it.
+    """
+    return b": " + " ".join(text.split()).encode() + b"\n"
 
 
 def data_line(json_text: bytes) -> bytes:
