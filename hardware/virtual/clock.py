@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -31,13 +30,12 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's own clocks."""
 
-    @cached_property
+    def __init__(self) -> None:
+        self._boot_id = _read_boot_id()
+
+    @property
     def boot_id(self) -> bytes:
-        try:
-            text = Path("/proc/sys/kernel/random/boot_id").read_text()
-        except OSError:  # not Linux: every process then counts as a new start of the machine
-            return bytes(16)
-        return bytes.fromhex(text.strip().replace("-", ""))
+        return self._boot_id
 
     def steady(self) -> float:
         return time.clock_gettime(_BOOT_CLOCK)
@@ -47,3 +45,11 @@ class SystemClock:
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
+
+
+def _read_boot_id() -> bytes:
+    try:
+        text = Path("/proc/sys/kernel/random/boot_id").read_text()
+    except OSError:  # not Linux: zeros say that only the wall clock can be compared between processes
+        return bytes(16)
+    return bytes.fromhex(text.strip().replace("-", ""))

@@ -25,7 +25,7 @@ class VirtualGraph:
         self._card = card
         self._path = path
         self._file = read_groups(path)
-        self._session = open_session(path, threads)
+        self._session: Any = open_session(path, threads)
         self._feeds = resolve_groups(path, self._file, self._session)
         self._bindings: dict[int, Any] = {}
         self.address: int | None = None

@@ -181,6 +181,15 @@ def test_after_a_restart_with_a_clock_gone_back_the_card_has_rested(
     assert CardState.open(state_dir, clock=clock).npu_load() == 0
 
 
+def test_where_no_start_of_the_machine_is_known_the_wall_clock_counts(clock: FakeClock) -> None:
+    clock.boot_id = bytes(16)
+    stamp = Stamp.now(clock)
+    clock.wall_minus_steady_s += 60
+    assert stamp.age_s(clock) == 60
+    clock.wall_minus_steady_s -= 120
+    assert stamp.age_s(clock) is None
+
+
 def test_a_steady_clock_that_runs_behind_does_not_heat(clock: FakeClock) -> None:
     stamp = Stamp.now(clock)
     clock.now_s -= 5
