@@ -81,7 +81,7 @@ def test_a_hot_card_rests_in_the_middle_of_an_answer_and_goes_on(
     server: Stack, client: OpenAI, card: Card
 ) -> None:
     options, ordinary = long_winded(client)
-    card("set-fault", "slow", "--factor", "100")
+    card("set-fault", "slow", "--factor", "40")
     body = {"kind": "chat", "model": MODEL, "messages": [{"role": "user", "content": LONG}], **options}
     job = httpx.post(f"{server.url}/v1/jobs", json=body).json()
     url = f"{server.url}{job['urls']['events']}"
@@ -92,7 +92,7 @@ def test_a_hot_card_rests_in_the_middle_of_an_answer_and_goes_on(
                 continue
             seen.append(line.removeprefix("event: "))
             if seen[-1] == "text_delta" and "held" not in seen and seen.count("text_delta") == 2:
-                card("set-fault", "hot")
+                card("set", "--temperature", "90")
             if seen[-1] == "held":
                 queue = httpx.get(f"{server.url}/v1/queue").json()
                 assert "thermal" in str(queue)
