@@ -43,7 +43,7 @@ def scan(settings: Settings) -> Catalog:
     """
     found: dict[str, Model] = {}
     for directory in _candidates(settings):
-        model = _describe(directory)
+        model = describe(directory)
         if model.id in found:
             model = _renamed(model, found)
         found[model.id] = model
@@ -102,7 +102,7 @@ def _candidates(settings: Settings) -> Iterator[Path]:
             )
 
 
-def _describe(directory: Path) -> Model:
+def describe(directory: Path) -> Model:
     """What ``directory`` holds, with the reason in words when it cannot be used."""
     blank = Model(
         id=slug(directory.name),

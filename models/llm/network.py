@@ -30,9 +30,9 @@ class Network:
         self._space = Workspace(card)
         try:
             table = open_embedding(embedding, self.geometry.hidden)
-            cache = KvCache(self._space, self.geometry)
-            self.decoder = Decoder(self._space, layers, post, self.geometry, cache, table)
-            self.prefill = Prefiller(self._space, layers, self.geometry, cache, table)
+            self.cache = KvCache(self._space, self.geometry)
+            self.decoder = Decoder(self._space, layers, post, self.geometry, self.cache, table)
+            self.prefill = Prefiller(self._space, layers, self.geometry, self.cache, table)
         except BaseException:
             self._space.close()
             raise
