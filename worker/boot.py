@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("hearth.card")
 
-STOP_LOOK_S = 0.05
+STOP_LOOK_S = 0.1
 BEAT_S = 1.0
 HEARTBEAT_TTL_S = 10.0
 FIRST_READING_EXPIRES_S = 30.0
@@ -108,10 +108,10 @@ class CardOwner:
         self._residency.close()
         if not self._residency.is_lost:
             self.card.close()
+            log.info("card %s closed", self.card.info.id)
         with suppress(redis.RedisError):
             self._residency.publish()
             self._client.delete(keys.heartbeat(self.card.info.id))
-        log.info("card %s closed", self.card.info.id)
 
     def _keep_beating(self) -> None:
         while not self._gone.wait(BEAT_S):

@@ -27,6 +27,8 @@ log = logging.getLogger("hearth.gate")
 
 LOOK_S = 0.5
 """How often the facts are read from Redis."""
+_LEVELS = {"starting": logging.DEBUG, "draining": logging.DEBUG, "operator": logging.INFO}
+"""How loud a hold is told; the ones nobody asked for are warnings."""
 GLANCE_S = 0.1
 """How often the shared page is looked at: the child became ready, died, or we are to drain."""
 
@@ -111,24 +113,38 @@ class Level:
 
     def __init__(self, consumer: Consumer) -> None:
         self._consumer = consumer
+        self._doubtful: tuple[str, ...] = ()
         self.queues: tuple[str, ...] = ()
 
     def bring_to(self, wanted: Sequence[str]) -> bool:
-        """Consume exactly ``wanted``, in that order. Returns whether anything changed."""
+        """Consume exactly ``wanted``, in that order. Returns whether anything changed.
+
+        After an error (the broker went away) the next call starts from nothing.
+        """
         target = tuple(wanted)
-        if target == self.queues:
+        if target == self.queues and not self._doubtful:
             return False
         # Celery appends a queue it starts to consume, so whatever does not stand at its place already is
         # taken out and added again. A message that arrives for a queue just taken out goes back by itself.
-        keep = 0
-        while keep < min(len(target), len(self.queues)) and target[keep] == self.queues[keep]:
-            keep += 1
-        for name in self.queues[keep:]:
+        keep = 0 if self._doubtful else _common(target, self.queues)
+        out = dict.fromkeys((*self.queues[keep:], *self._doubtful))
+        self._doubtful = (*out, *target)
+        for name in out:
             self._consumer.cancel_task_queue(name)
         for name in target[keep:]:
             self._consumer.add_task_queue(name)
-        self.queues = target
+        self.queues, self._doubtful = target, ()
         return True
+
+
+def _common(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many names both begin with."""
+    count = 0
+    for first, second in zip(one, other, strict=False):
+        if first != second:
+            break
+        count += 1
+    return count
 
 
 class Gate(bootsteps.StartStopStep):
@@ -194,9 +210,10 @@ class Gate(bootsteps.StartStopStep):
         now = (facts.held or "open").partition(":")[0]
         if now != self._told:
             self._told = now
-            log.info("held by %s", facts.held) if facts.held else log.info(
-                "open for %d queues", len(facts.queues - facts.paused)
-            )
+            if facts.held is None:
+                log.info("open for %d queues", len(facts.queues - facts.paused))
+            else:
+                log.log(_LEVELS.get(now, logging.WARNING), "held by %s", facts.held)
 
 
 def deselect(app: Any) -> None:

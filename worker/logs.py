@@ -5,28 +5,35 @@ from __future__ import annotations
 import logging
 import sys
 
-_WITHOUT_TRACE = frozenset({"celery.worker.request"})
-"""Tells of a lost child with the traceback of where Celery noticed it, which helps nobody."""
 _FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+_OURS = "hearth"
 _QUIET = ("celery", "kombu", "amqp", "multiprocessing", "transformers", "urllib3", "asyncio")
 """Loggers of others: only their warnings are told, whatever our own level."""
+_KEEPS_TRACE = frozenset({"celery.app.trace"})
+"""Tells of a task that failed in a way nobody foresaw. What else Celery says with a traceback (a lost child,
+an absent broker) is an event, and the traceback only shows where Celery noticed it."""
+
+
+class _OneLine(logging.Formatter):
+    """Other people's messages on one line, too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        if record.name.partition(".")[0] == _OURS or record.name in _KEEPS_TRACE:
+            return super().format(record)
+        plain = logging.makeLogRecord(record.__dict__)
+        plain.msg, plain.args = " ".join(record.getMessage().split()), None
+        plain.exc_info = plain.exc_text = plain.stack_info = None
+        return super().format(plain)
 
 
 def setup(level: str) -> None:
     """Send the ``hearth.*`` loggers and other people's warnings to stderr. ``level`` as in the settings."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(_FORMAT))
-    handler.addFilter(_one_line)
+    handler.setFormatter(_OneLine(_FORMAT))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # A job that is given back leaves Celery by an exception, which it would tell with a traceback.
-    logging.getLogger("celery.app.trace").setLevel(logging.ERROR)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
-
-
-def _one_line(record: logging.LogRecord) -> bool:
-    if record.name in _WITHOUT_TRACE:
-        record.exc_info = record.exc_text = None
-    return True
+    # A job that is given back leaves Celery by an exception, which it would tell as a warning.
+    logging.getLogger("celery.app.trace").setLevel(logging.ERROR)

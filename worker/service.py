@@ -9,6 +9,7 @@ from typing import Any
 
 from celery import bootsteps, signals
 from celery.apps.worker import Worker
+from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import state as celery_state
 
 state: Any = celery_state
@@ -43,6 +44,8 @@ class Service(Worker):
 
 def serve(kind: type[Service], **options: Any) -> Service:
     """Make a worker without gossip, mingle and banner; ``options`` are Celery's."""
+    # That running jobs go on without the broker is what we chose, and no news.
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
     # Celery warns a worker that runs as root of pickled messages. We accept JSON only.
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
     # With a receiver, Celery leaves logging alone, in the parent and in the child.

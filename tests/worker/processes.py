@@ -34,17 +34,21 @@ from tests.conftest import RedisServer
 
 CARD = "virtual-0"
 PATIENCE_S = 15.0
+BOOT_PATIENCE_S = 45.0
+"""A boot takes 3 s of a free processor; tests often share theirs with others."""
 Found = TypeVar("Found")
 
 
-def until(ask: Callable[[], Found | None], what: str, patience_s: float = PATIENCE_S) -> Found:
-    """The first answer that is true, asked for every few milliseconds."""
+def until(
+    ask: Callable[[], Found | None], what: str | Callable[[], str], patience_s: float = PATIENCE_S
+) -> Found:
+    """The first answer that is true, asked for every few milliseconds; ``what`` tells of a failure."""
     deadline_s = time.monotonic() + patience_s
     while time.monotonic() < deadline_s:
         if answer := ask():
             return answer
         time.sleep(0.01)
-    pytest.fail(f"waited {patience_s:g} s in vain for {what}")
+    pytest.fail(f"waited {patience_s:g} s in vain for {what if isinstance(what, str) else what()}")
 
 
 class Service:
@@ -63,7 +67,10 @@ class Service:
         return self.log_path.read_text()
 
     def until_logged(self, words: str) -> None:
-        until(lambda: words in self.log, f"{self.name} to say {words!r}; it said:\n{self.log}")
+        def told() -> str:
+            return f"{self.name} to say {words!r}; it said:\n{self.log}"
+
+        until(lambda: words in self.log, told, BOOT_PATIENCE_S)
 
     def children(self) -> list[int]:
         path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
@@ -108,7 +115,11 @@ class House:
         """worker-npu with the counting models, its child ready."""
         self.store.delete(keys.heartbeat(CARD))
         npu = self.start("npu", "-m", "tests.worker.fake_npu", **more)
-        until(lambda: self.store.exists(keys.heartbeat(CARD)), f"the card's owner; the log:\n{npu.log}")
+
+        def told() -> str:
+            return f"the card's owner; the log:\n{npu.log}"
+
+        until(lambda: self.store.exists(keys.heartbeat(CARD)), told, BOOT_PATIENCE_S)
         return npu
 
     def start_monitor(self) -> Service:

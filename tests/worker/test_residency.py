@@ -1,0 +1,252 @@
+"""Residency on a real virtual card, with models that only occupy memory and count."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from config.settings import VirtualCardSettings
+from hardware.card import Card
+from hardware.errors import CardLost, GraphRejected
+from hardware.virtual.card import VirtualCard
+from tasks import board, keys
+from tasks.board import Catalog, Model, Residents
+from tasks.engines import Signals, Verdict
+from tasks.errors import CardUnavailable, LoadFailed, ModelUnusable, Shutdown, UnknownModel
+from tasks.events import Event, Finished, Loading, TextDelta
+from tasks.jobs import ANONYMOUS, ChatJob, JobClass, Message, Sampling, Submission, new_job_id
+from tests.worker import fake_models
+from tests.worker.fake_models import FILES, CountingModel, model
+from worker.residency import LoadedModel, Residency
+
+MIB = 2**20
+EPOCH = 7
+
+
+class Calm:
+    """Signals of a job nobody disturbs."""
+
+    def __init__(self) -> None:
+        self.limits_s: list[float] = []
+
+    def between_steps(self) -> Verdict:
+        return Verdict.GO_ON
+
+    def calling_card(self, limit_s: float) -> AbstractContextManager[None]:
+        self.limits_s.append(limit_s)
+        return nullcontext()
+
+
+@dataclass
+class Shelf:
+    """The models room of a test: what there is, and what happens when it is loaded."""
+
+    models: list[Model] = field(default_factory=list)
+    fault: Exception | None = None
+    loads: list[str] = field(default_factory=list)
+    is_stopping: bool = False
+
+    def scan(self) -> Catalog:
+        return Catalog(0, tuple(self.models))
+
+    def loading(self, card: Card, model: Model) -> Generator[tuple[int, int], None, LoadedModel]:
+        self.loads.append(model.id)
+        if self.fault is not None:
+            raise self.fault
+        return (yield from fake_models.loading(card, model))
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> Iterator[VirtualCard]:
+    with VirtualCard(tmp_path, VirtualCardSettings(memory_mib=64)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf([model("a", 30 * MIB), model("b", 30 * MIB), model("c", 30 * MIB), model("huge", 90 * MIB)])
+
+
+@pytest.fixture
+def residency(card: VirtualCard, store: redis.Redis, shelf: Shelf) -> Iterator[Residency]:
+    store.set(keys.epoch(card.info.id), EPOCH)
+    residency = Residency(card, EPOCH, store, shelf.scan, shelf.loading, lambda: shelf.is_stopping)
+    yield residency
+    residency.close()
+
+
+@pytest.fixture
+def resident(card: VirtualCard, store: redis.Redis) -> Callable[[], list[str]]:
+    def names() -> list[str]:
+        fact = board.decode(Residents, store.get(keys.residents(card.info.id)))
+        return [one.model for one in fact.models] if fact else []
+
+    return names
+
+
+def chat(name: str) -> ChatJob:
+    submission = Submission(new_job_id(), ANONYMOUS, JobClass.CHAT, 0, metadata={"step_ms": "0"})
+    return ChatJob(submission, name, (Message("user", "count"),), Sampling(seed=1, max_tokens=2))
+
+
+def answer(residency: Residency, name: str, signals: Signals | None = None) -> list[Event]:
+    return list(residency.stream(chat(name), emitted=(), signals=signals or Calm()))
+
+
+def kinds(events: Sequence[Event]) -> list[type[Event]]:
+    return [type(event) for event in events]
+
+
+def test_the_first_job_of_a_model_loads_it_and_the_second_finds_it(
+    residency: Residency, shelf: Shelf, resident: Callable[[], list[str]]
+) -> None:
+    first, second = answer(residency, "a"), answer(residency, "a")
+    assert kinds(first) == [Loading, Loading, TextDelta, TextDelta, Finished]
+    assert first[1] == Loading("a", FILES, FILES)
+    assert kinds(second) == [TextDelta, TextDelta, Finished]
+    assert shelf.loads == ["a"]
+    assert resident() == ["a"]
+
+
+def test_the_time_a_job_waited_for_its_model_is_in_its_timings(residency: Residency) -> None:
+    first, second = answer(residency, "a")[-1], answer(residency, "a")[-1]
+    assert isinstance(first, Finished)
+    assert isinstance(second, Finished)
+    assert first.timings.load_ms > 0
+    assert second.timings.load_ms == 0
+
+
+def test_the_least_recently_used_model_makes_room(
+    residency: Residency, resident: Callable[[], list[str]], card: VirtualCard
+) -> None:
+    for name in ("a", "b", "a", "c"):
+        answer(residency, name)
+    assert resident() == ["a", "c"]
+    assert card.memory().free_bytes == card.memory().total_bytes - 60 * MIB
+
+
+def test_a_model_that_never_fits_says_so_after_everything_has_made_room(
+    residency: Residency, resident: Callable[[], list[str]], card: VirtualCard
+) -> None:
+    answer(residency, "a")
+    with pytest.raises(LoadFailed, match="huge does not fit the card, even with nothing else on it"):
+        answer(residency, "huge")
+    assert resident() == []
+    assert card.memory().free_bytes == card.memory().total_bytes
+    assert kinds(answer(residency, "b"))[-1] is Finished
+
+
+def test_a_load_is_a_call_into_the_card_with_a_limit_by_size(residency: Residency) -> None:
+    signals = Calm()
+    answer(residency, "a", signals)
+    assert signals.limits_s[0] == pytest.approx(60 + 30 * MIB / 20e6)
+
+
+def test_an_unknown_model_and_an_unusable_one_fail_in_words(residency: Residency, shelf: Shelf) -> None:
+    shelf.models.append(Model("broken", "chat", "", 0, 0, problem="layer 3 of 28 is missing"))
+    with pytest.raises(UnknownModel, match="'nobody'"):
+        answer(residency, "nobody")
+    with pytest.raises(ModelUnusable, match="broken: layer 3 of 28 is missing"):
+        answer(residency, "broken")
+    assert shelf.loads == []
+
+
+def test_a_name_that_means_a_resident_model_finds_it(residency: Residency, shelf: Shelf) -> None:
+    shelf.models = [Model("a", "chat", "", MIB, 0, aliases=("nickname",))]
+    answer(residency, "a")
+    assert kinds(answer(residency, "nickname")) == [TextDelta, TextDelta, Finished]
+
+
+def test_a_file_the_card_refuses_fails_the_job_and_not_the_worker(residency: Residency, shelf: Shelf) -> None:
+    shelf.fault = GraphRejected("layer 2 is truncated")
+    with pytest.raises(LoadFailed, match="layer 2 is truncated"):
+        answer(residency, "a")
+    assert not residency.is_lost
+    shelf.fault = None
+    assert kinds(answer(residency, "a"))[-1] is Finished
+
+
+def test_a_lost_card_ends_the_job_and_is_left_alone(
+    residency: Residency, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer(residency, "a")
+    closed: list[CountingModel] = []
+    monkeypatch.setattr(CountingModel, "close", closed.append)
+    shelf.fault = CardLost("gone from the bus")
+    with pytest.raises(CardUnavailable, match="gone from the bus"):
+        answer(residency, "b")
+    assert residency.is_lost
+    residency.close()
+    assert closed == []
+
+
+def test_told_to_stop_it_leaves_between_two_files_and_leaves_nothing_behind(
+    residency: Residency, shelf: Shelf, card: VirtualCard
+) -> None:
+    stream = residency.stream(chat("a"), emitted=(), signals=Calm())
+    assert isinstance(next(stream), Loading)
+    shelf.is_stopping = True
+    with pytest.raises(Shutdown):
+        next(stream)
+    assert card.memory().free_bytes == card.memory().total_bytes
+    assert residency.loading is None
+
+
+def test_the_only_usable_chat_model_is_loaded_ahead(
+    residency: Residency, shelf: Shelf, resident: Callable[[], list[str]]
+) -> None:
+    residency.preload()
+    assert shelf.loads == []
+    shelf.models = [model("a", MIB), Model("broken", "chat", "", 0, 0, problem="empty")]
+    residency.preload()
+    assert resident() == ["a"]
+
+
+def test_a_load_ahead_that_fails_is_not_the_workers_end(residency: Residency, shelf: Shelf) -> None:
+    shelf.models = [model("huge", 90 * MIB)]
+    residency.preload()
+    shelf.is_stopping = True
+    shelf.models = [model("a", MIB)]
+    residency.preload()
+
+
+def test_a_worker_that_lost_its_card_to_another_publishes_nothing(
+    residency: Residency, store: redis.Redis, card: VirtualCard
+) -> None:
+    store.set(keys.epoch(card.info.id), EPOCH + 1)
+    residency.publish()
+    assert not store.exists(keys.residents(card.info.id))
+
+
+def test_an_absent_redis_does_not_disturb_a_load(card: VirtualCard, shelf: Shelf, tmp_path: Path) -> None:
+    away = redis.Redis(unix_socket_path=str(tmp_path / "none.sock"), retry=Retry(NoBackoff(), 0))
+    residency = Residency(card, EPOCH, away, shelf.scan, shelf.loading, lambda: False)
+    assert kinds(answer(residency, "a"))[-1] is Finished
+    residency.close()
+
+
+def test_times_of_use_are_told_seldom(
+    residency: Residency, store: redis.Redis, card: VirtualCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def used_at_ms() -> int:
+        fact = board.decode(Residents, store.get(keys.residents(card.info.id)))
+        assert fact is not None
+        return fact.models[0].used_at_ms
+
+    answer(residency, "a")
+    told = used_at_ms()
+    time.sleep(0.002)
+    answer(residency, "a")
+    residency.publish_when_stale()
+    assert used_at_ms() == told
+    monkeypatch.setattr("worker.residency._PUBLISH_EVERY_S", 0.0)
+    residency.publish_when_stale()
+    assert used_at_ms() > told
