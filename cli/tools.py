@@ -27,8 +27,8 @@ def bench(arguments: Sequence[str]) -> NoReturn:
     known = sorted(path.stem for path in (CHECKOUT / "bench").glob("*.py") if _is_benchmark(path))
     name = arguments[0] if arguments else ""
     if name not in known:
-        what = f"there is no benchmark {name!r}" if name and not name.startswith("-") else "which one?"
-        raise CliError(f"{what} There are: {', '.join(known) or 'none'}", status=2)
+        what = f"there is no benchmark {name!r}" if name and not name.startswith("-") else "which benchmark?"
+        raise CliError(f"{what}; there are: {', '.join(known) or 'none'}", status=2)
     hand_over(f"bench.{name}", arguments[1:])
 
 

@@ -24,9 +24,10 @@ _HEAD = """# Settings
 Every setting can stand in three places; the first one that has it wins:
 
 1. an option of `./hearth up`: `--host --port --data-dir --models-dir --redis-url`;
-2. an environment variable: `HEARTH_` and the name, groups joined by two underscores: `HEARTH_QUEUE__CHAT_CAP=8`;
-3. `hearth.toml`: the file that `HEARTH_CONFIG` names, else the one in the working directory, else the one in the
-   checkout.
+2. an environment variable: `HEARTH_` and the name, groups joined by two underscores:
+   `HEARTH_QUEUE__CHAT_CAP=8`;
+3. `hearth.toml`: the file that `HEARTH_CONFIG` names, else the one in the working directory, else the one
+   in the checkout.
 
 ```toml
 port = 8851
@@ -36,12 +37,13 @@ models_dir = "/srv/models"
 chat_cap = 8
 ```
 
-A name that is not listed here is refused, so that a misspelt one does not go unnoticed; so is a value out of its
-range. Units are part of the names: `_s` seconds, `_ms` milliseconds, `_c` degrees Celsius, `_mib` MiB.
+A name that is not listed here is refused, so that a misspelt one does not go unnoticed; so is a value out
+of its range. Units are part of the names: `_s` seconds, `_ms` milliseconds, `_c` degrees Celsius, `_mib`
+MiB.
 
-Four more variables steer the start script and the command line and are no settings of the server: `HEARTH_PYTHON`
-(the Python that makes the virtual environment), `HEARTH_VENV` (where that is), `HEARTH_CONFIG`, and `HEARTH_URL` (the
-server that `./hearth chat` and the others talk to).
+Four more variables steer the start script and the command line and are no settings of the server:
+`HEARTH_PYTHON` (the Python that makes the virtual environment), `HEARTH_VENV` (where that is),
+`HEARTH_CONFIG`, and `HEARTH_URL` (the server that `./hearth chat` and the others talk to).
 """
 
 

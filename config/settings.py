@@ -218,7 +218,7 @@ def is_loopback(host: str) -> bool:
 
 
 def config_file() -> Path | None:
-    """The settings file in force: ``HEARTH_CONFIG``, else ``hearth.toml`` here or in the checkout, or none."""
+    """The file in force: ``HEARTH_CONFIG``, else ``hearth.toml`` here or in the checkout, or none."""
     named = os.environ.get("HEARTH_CONFIG")
     if named:
         return Path(named)

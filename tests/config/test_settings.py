@@ -150,4 +150,4 @@ def test_relative_paths_and_homes_are_made_whole(monkeypatch: pytest.MonkeyPatch
 
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError):
-        read_settings().port = 1  # type: ignore[misc]
+        read_settings().port = 1
