@@ -14,11 +14,15 @@ HoldReason = Literal["thermal", "telemetry", "loading", "operator", "card_lost",
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens counted; ``cached_tokens`` of the prompt were already in the card's cache."""
+    """Tokens counted; ``cached_tokens`` of the prompt were already in the card's cache.
+
+    ``reasoning_tokens`` are those of the ``completion_tokens`` that were thoughts.
+    """
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +73,58 @@ class Loading:
 
 
 @dataclass(frozen=True, slots=True)
+class Alternative:
+    """A token and the logarithm of its probability.
+
+    ``token_bytes`` are its own bytes, which may be part of a character; ``token`` shows those as U+FFFD.
+    """
+
+    token: str
+    token_bytes: tuple[int, ...]
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """What was chosen and what else might have been, most probable first."""
+
+    chosen: Alternative
+    top: tuple[Alternative, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TextDelta:
     """Whole UTF-8 text, and exactly the token ids it was made of: an attempt after a crash goes on from them.
 
     ``text`` may be empty: ids whose characters are not complete, or could begin a stop string, come with
-    the delta that completes them.
+    the delta that completes them. ``logprobs`` has one entry per token when the job asked for them.
     """
 
     text: str
     token_ids: tuple[int, ...]
+    logprobs: tuple[TokenLogprob, ...] = ()
     type: Literal["text_delta"] = "text_delta"
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    """Like ``TextDelta``, for what the model thinks before it answers."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    type: Literal["reasoning_delta"] = "reasoning_delta"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A whole call of a tool, and the token ids it was made of. ``arguments`` is JSON text of an object."""
+
+    index: int
+    id: str
+    name: str
+    arguments: str
+    token_ids: tuple[int, ...]
+    type: Literal["tool_call"] = "tool_call"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +178,8 @@ class Expired:
 
 
 Terminal = Finished | Failed | Cancelled | Expired
-Event = Queued | Started | Loading | TextDelta | Held | Resumed | Terminal
+Delta = TextDelta | ReasoningDelta | ToolCall
+Event = Queued | Started | Loading | Delta | Held | Resumed | Terminal
 
 _ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
 

@@ -46,17 +46,51 @@ class JobState(StrEnum):
 
 
 class FinishReason(StrEnum):
+    """``TOOL_CALLS``: the answer ends in calls that the client is to make."""
+
     STOP = "stop"
     LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
     CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a tool that an assistant's turn made. ``arguments`` is JSON text of an object."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function the model may ask the client to call. ``parameters`` is JSON text of a JSON schema."""
+
+    name: str
+    description: str
+    parameters: str
+
+
+class ToolChoice(StrEnum):
+    """Whether the model may, must not, or must call a tool; a name instead means that one."""
+
+    AUTO = "auto"
+    NONE = "none"
+    REQUIRED = "required"
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation, as the chat template wants it."""
+    """One turn of a conversation, as the chat template wants it.
+
+    ``calls`` stand in an assistant's turn, ``call_id`` in a tool's: which call it is the result of.
+    """
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str
+    calls: tuple[Call, ...] = ()
+    call_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +98,9 @@ class Sampling:
     """How tokens are chosen. ``seed`` and position alone key the randomness; temperature 0 is greedy.
 
     ``max_tokens`` None means: up to the end of the context. ``top_k`` 0 means: no limit.
+    ``repetition_penalty`` looks at the last ``repetition_window`` tokens of prompt and answer (0: all), the
+    other penalties at the answer. ``logit_bias`` are pairs of token id and what is added to its logit.
+    ``logprobs``: how many alternatives to tell per token; None: tell no probabilities.
     """
 
     seed: int
@@ -72,6 +109,25 @@ class Sampling:
     top_k: int = 0
     top_p: float = 1.0
     stop: tuple[str, ...] = ()
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    repetition_penalty: float = 1.0
+    repetition_window: int = 0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    logprobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """Whether the model thinks before it answers; None leaves it to the package.
+
+    Past ``budget_tokens`` its thoughts are closed for it, so that an answer comes; None: no bound.
+    """
+
+    is_on: bool | None = None
+    budget_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +158,9 @@ class ChatJob:
     messages: tuple[Message, ...]
     sampling: Sampling
     template_options: Mapping[str, Any] = field(default_factory=dict)
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice | str = ToolChoice.AUTO
+    thinking: Thinking = Thinking()
     kind: Literal[JobKind.CHAT] = JobKind.CHAT
 
 

@@ -314,8 +314,8 @@ def test_the_promises_hold_in_every_order(
     run_state_machine_as_test(
         Lifecycle,
         settings=hypothesis_settings(
-            max_examples=40,
-            stateful_step_count=30,
+            max_examples=20,
+            stateful_step_count=25,
             deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
