@@ -1,0 +1,160 @@
+"""What the tests of this room share: a published board, and a worker without models or a card."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis
+
+from config.settings import Settings
+from tasks import board, keys
+from tasks.board import Catalog, Heartbeat, Model, Resident, Residents, Telemetry
+from tasks.claim import Claim, claimed, take_card
+from tasks.connection import connect
+from tasks.engines import Verdict
+from tasks.errors import ContextTooLong, WorkerLost
+from tasks.events import Finished, Loading, TextDelta, Timings, Usage
+from tasks.jobs import FinishReason, JobId
+
+CARD = "virtual0"
+TINY = Model(
+    id="tiny-chat",
+    kind="chat",
+    directory="/models/tiny-chat",
+    size_bytes=1_000_000,
+    created_at_s=1_760_000_000,
+    context=512,
+    longest_token_bytes=8,
+    aliases=("tiny", "org/Tiny-Chat"),
+    family="qwen2",
+    is_demo=True,
+)
+BROKEN = Model(
+    id="broken",
+    kind="chat",
+    directory="/models/broken",
+    size_bytes=10,
+    created_at_s=1_760_000_001,
+    problem="the post graph is missing: download it again",
+)
+PICTURES = Model(
+    id="pictures", kind="image", directory="/models/p", size_bytes=10, created_at_s=1_760_000_002
+)
+
+
+def publish(client: redis.Redis, *models: Model) -> None:
+    """What the monitor and the card's process publish in a house that is well."""
+    now_ms = time.time_ns() // 1_000_000
+    client.set(keys.CATALOG, board.encode(Catalog(now_ms, models or (TINY, BROKEN, PICTURES))))
+    client.sadd(keys.CARDS, CARD)
+    resident = Resident("tiny-chat", 900_000, now_ms, context=512)
+    residents = Residents(1, CARD, "Virtual AX650N", "0", "", True, 7_381_975_040, (resident,))
+    client.set(keys.residents(CARD), board.encode(residents))
+    client.set(keys.telemetry(CARD), board.encode(Telemetry(now_ms, temperature_c=41.5)))
+    client.set(keys.heartbeat(CARD), board.encode(Heartbeat(now_ms, pid=1)))
+    client.set(keys.MONITOR, now_ms)
+
+
+@dataclass
+class StandIn:
+    """Claims queued jobs as a worker does, and answers by what the last message says.
+
+    ``say a|b|c`` tells these pieces, ``slow N`` tells N pieces 20 ms apart, ``burst N`` tells them as fast as it
+    can, ``wait`` goes on until it is told to stop, ``too long`` and ``lost`` fail; anything else is echoed.
+    """
+
+    settings: Settings
+    paused: bool = False
+    seen: list[JobId] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _threads: list[threading.Thread] = field(default_factory=list)
+
+    def start(self, threads: int = 4) -> None:
+        self._client = connect(self.settings)
+        self._owner = take_card(CARD, self._client, self.settings)
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(threads)]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(5)
+        self._client.close()
+
+    def _work(self) -> None:
+        while not self._stop.is_set():
+            ids: list[Any] = [] if self.paused else list(self._client.zrange(keys.READY, 0, 0))
+            if not ids:
+                time.sleep(0.005)
+                continue
+            job_id = JobId(ids[0].decode())
+            with claimed(job_id, self._owner) as claim:
+                if claim is not None:
+                    self.seen.append(job_id)
+                    self._answer(claim)
+
+    def _answer(self, claim: Claim) -> None:
+        asked = claim.job.messages[-1].content
+        order, _, rest = asked.partition(" ")
+        made = 0
+        if asked == "too long":
+            raise ContextTooLong("the prompt has 600 tokens, the context 512", param="messages")
+        if asked == "lost":
+            raise WorkerLost("the worker process died under this job more often than allowed")
+        if order == "load":
+            for done in (1, 2, 3):
+                claim.append(Loading(claim.job.model, done, 3))
+                time.sleep(0.05)
+        for made, piece in enumerate(self._pieces(order, rest, asked), start=1):  # noqa: B007
+            verdict = claim.signals.between_steps()
+            if verdict is not Verdict.GO_ON or self._stop.is_set():
+                break
+            claim.append(TextDelta(piece, (made,)))
+        else:
+            reason = FinishReason.LENGTH if order == "length" else FinishReason.STOP
+            usage = Usage(len(asked), made, cached_tokens=2)
+            claim.append(Finished(reason, usage, Timings(first_token_ms=1.0)))
+
+    def _pieces(self, order: str, rest: str, asked: str) -> Iterator[str]:
+        makers: dict[str, Callable[[], Iterator[str]]] = {
+            "say": lambda: iter(rest.split("|")),
+            "burst": lambda: (f"{n} " for n in range(int(rest))),
+            "slow": lambda: self._spaced(int(rest)),
+            "wait": lambda: self._spaced(10_000),
+        }
+        return makers[order]() if order in makers else iter([asked])
+
+    def _spaced(self, count: int) -> Iterator[str]:
+        for n in range(count):
+            if self._stop.is_set():
+                return
+            yield f"{n} "
+            time.sleep(0.02)
+
+
+def ask(text: str = "hello", /, **fields: Any) -> dict[str, Any]:
+    """The body of a chat request."""
+    return {"model": "tiny-chat", "messages": [{"role": "user", "content": text}], **fields}
+
+
+def chunks(stream: str) -> list[str]:
+    """What a stream says beside comments: the ``data:`` of every event."""
+    lines = stream.split("\n")
+    return [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
+
+
+def comments(stream: str) -> list[str]:
+    return [line.removeprefix(": ") for line in stream.split("\n") if line.startswith(": ")]
+
+
+def until(condition: Callable[[], Any], timeout_s: float = 5.0) -> None:
+    """Wait until ``condition`` holds; fail when it does not."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)

@@ -1,0 +1,62 @@
+"""Who may ask, and whose jobs he sees."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+import redis
+from pydantic import SecretStr
+
+from api.auth import OPEN_PATHS
+from config.settings import Settings
+from tests.api.conftest import client_of
+from tests.api.support import ask
+
+
+def _with_key(settings: Settings, key: str) -> Settings:
+    return settings.model_copy(update={"api_key": SecretStr(key)})
+
+
+@pytest.mark.parametrize(
+    "header", [None, "", "Bearer", "Bearer wrong", "Bearer s3cret2", "Basic s3cret", "s3cret", "Bearer \xff"]
+)
+async def test_without_the_key_there_is_nothing(
+    settings: Settings, house: redis.Redis, header: str | None
+) -> None:
+    headers = [] if header is None else [(b"Authorization", header.encode("latin-1"))]
+    async with client_of(_with_key(settings, "s3cret")) as client:
+        for path in ("/v1/models", "/v1/jobs", "/nowhere"):
+            response = await client.get(path, headers=headers)
+            assert response.status_code == 401
+            assert response.json()["error"]["code"] == "invalid_api_key"
+            assert response.headers["www-authenticate"] == "Bearer"
+            assert response.headers["x-request-id"]
+
+
+async def test_the_key_opens(settings: Settings, house: redis.Redis) -> None:
+    async with client_of(_with_key(settings, "s3cret")) as client:
+        assert (await client.get("/v1/models", headers={"Authorization": "bearer s3cret"})).status_code == 200
+
+
+async def test_health_needs_no_key(settings: Settings, house: redis.Redis) -> None:
+    async with client_of(_with_key(settings, "s3cret")) as client:
+        for path in OPEN_PATHS:
+            assert (await client.get(path)).status_code == 200
+
+
+async def test_any_token_is_welcome_without_a_key(client: httpx.AsyncClient) -> None:
+    for header in ("Bearer sk-anything", "Basic abc", "nonsense"):
+        assert (await client.get("/v1/models", headers={"Authorization": header})).status_code == 200
+
+
+async def test_a_job_is_its_owners_alone(settings: Settings, house: redis.Redis) -> None:
+    mine, theirs = {"Authorization": "Bearer one"}, {"Authorization": "Bearer two"}
+    async with client_of(_with_key(settings, "one")) as client:
+        job = (await client.post("/v1/jobs", json=ask(), headers=mine)).json()
+        assert (await client.get(job["urls"]["self"], headers=mine)).status_code == 200
+    async with client_of(_with_key(settings, "two")) as client:
+        assert (await client.get("/v1/jobs", headers=theirs)).json()["data"] == []
+        for method, path in (("GET", "self"), ("GET", "events"), ("POST", "cancel")):
+            response = await client.request(method, job["urls"][path], headers=theirs)
+            assert response.status_code == 404
+            assert response.json()["error"]["code"] == "job_not_found"
