@@ -12,7 +12,7 @@ from models.llm.decode import STEP_LIMIT_S
 from models.llm.network import Network
 from models.llm.prefill import Chunk, plan
 from models.llm.sampling import Chooser, Sampler
-from models.llm.template import ChatTokenizer, check_options
+from models.llm.template import ChatTokenizer
 from models.llm.text import Piece, TextStream
 from tasks.engines import Signals, Verdict
 from tasks.errors import ContextTooLong
@@ -100,15 +100,13 @@ class LlmEngine:
         """
         task = self._task(job)
         text = TextStream(self._tokenizer.decode, job.sampling.stop)
-        for token in emitted:
-            text.push(token)
+        text.resume(emitted)
         watch = _Watch(self._network.card)
         with card_errors():
             yield from self._answer(task, list(emitted), text, signals, watch)
 
     def _task(self, job: ChatJob) -> _Task:
         sampling = job.sampling
-        check_options(job.template_options)
         prompt = self._tokenizer.prompt_ids(job.messages, job.template_options)
         room = self.context - len(prompt)
         if room < 1:

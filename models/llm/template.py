@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ class ChatTokenizer:
         self._tokenizer = tokenizer
         self._backend = tokenizer.backend_tokenizer
         self._template = str(tokenizer.chat_template)
+        self._taken = frozenset(inspect.signature(tokenizer.apply_chat_template).parameters)
         self.stop_ids = stop_ids
 
     @classmethod
@@ -52,7 +54,14 @@ class ChatTokenizer:
         return largest + 1
 
     def prompt_ids(self, messages: Sequence[Message], options: Mapping[str, Any]) -> list[int]:
-        """The conversation and the answer's beginning. Raises InvalidJob when the template refuses it."""
+        """The conversation and the answer's beginning.
+
+        Raises:
+            Unsupported: an option is not the template's but the tokenizer's, such as ``tokenize``.
+            InvalidJob: the template refuses the messages.
+        """
+        for name in sorted(self._taken & set(options)):
+            raise Unsupported(f"{name} is not the caller's to choose", param=f"chat_template_kwargs.{name}")
         turns = [{"role": message.role, "content": message.content} for message in messages]
         try:
             text = self._tokenizer.apply_chat_template(
@@ -101,17 +110,3 @@ def _stop_ids(tokenizer: Any, package: LlmPackage) -> Iterable[int]:
         yield from value if isinstance(value, list) else [value] if isinstance(value, int) else []
     special = tokenizer.get_added_vocab()
     yield from (special[name] for name in _TURN_ENDS if name in special)
-
-
-def check_options(options: Mapping[str, Any]) -> None:
-    """Raises Unsupported for options that would change what the template is called with."""
-    for name in options:
-        if name in (
-            "tokenize",
-            "add_generation_prompt",
-            "conversation",
-            "chat_template",
-            "return_tensors",
-            "return_dict",
-        ):
-            raise Unsupported(f"{name} is not the caller's to choose", param=f"chat_template_kwargs.{name}")

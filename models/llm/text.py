@@ -49,6 +49,11 @@ class Detokenizer:
         """What is left at the end; bytes that never became a character show as U+FFFD."""
         return self._release(self._new_text()) if self._pending else None
 
+    def forget(self) -> None:
+        """Take what is pending as told."""
+        if self._pending:
+            self._release("")
+
     def _new_text(self) -> str:
         before = self._decode(self._before) if self._before else ""
         return self._decode(self._before + self._pending)[len(before) :]
@@ -72,6 +77,16 @@ class TextStream:
         self._stop = tuple(each for each in stop if each)
         self._held: list[Piece] = []
         self.stopped = False
+
+    def resume(self, token_ids: Sequence[int]) -> None:
+        """Go on after an earlier stream that has told exactly these ids, whatever it may have held back.
+
+        It can only have told what could still become a stop string, or half a character, as its last words.
+        """
+        for token in token_ids:
+            self.push(token)
+        self._detokenizer.forget()
+        self._held.clear()
 
     def push(self, token: int) -> Piece | None:
         """What may be told now, if anything."""

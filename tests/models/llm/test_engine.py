@@ -103,6 +103,21 @@ def test_an_attempt_that_had_told_its_stop_string_only_says_that_it_ended(
     assert card.counters == before
 
 
+def test_last_words_told_by_a_lost_attempt_are_not_told_again(engine: LoadedModel) -> None:
+    job = chat(max_tokens=20, temperature=0.0)
+    ids = ids_of(run(engine, job))
+    at = next(index for index in range(3, 20) if ids[index] not in ids[:index])
+    engine._tokenizer.stop_ids = frozenset({ids[at]})
+    # Everything said so far could be the beginning of this stop string, so it is held back until the end.
+    said = text_of(run(engine, job))
+    holding = replace(job, sampling=replace(job.sampling, stop=(said + "!",)))
+    events = run(engine, holding)
+    assert text_of(events) == said
+    again = run(engine, holding, ids_of(events))
+    assert [type(event) for event in again] == [Finished]
+    assert finished(again).reason is FinishReason.STOP
+
+
 def test_a_token_that_ends_the_turn_ends_the_answer_and_is_not_counted(engine: LoadedModel) -> None:
     job = chat(max_tokens=20, temperature=0.0)
     ids = ids_of(run(engine, job))

@@ -93,15 +93,14 @@ def test_a_stream_that_is_fed_what_was_told_goes_on_where_it_was(
     pieces, _ = stream_all(tokens, stop)
     told = [token for piece in pieces[:kept] for token in piece.token_ids]
     stream = TextStream(Bytes(tokens).decode, stop)
-    for token in told:
-        stream.push(token)
+    stream.resume(told)
     rest = []
     for token in range(len(told), len(tokens)):
         if stream.stopped:
             break
         piece = stream.push(token)
         rest += [piece] if piece else []
-    if not stream.stopped and len(told) < len(tokens):
+    if not stream.stopped:
         last = stream.finish()
         rest += [last] if last else []
     assert rest == pieces[kept:]
@@ -125,6 +124,13 @@ def test_text_before_a_stop_string_in_the_same_token_is_told() -> None:
     stream = TextStream(Bytes([b"one STOP two"]).decode, ["STOP"])
     assert stream.push(0) == Piece("one ", (0,))
     assert stream.stopped
+
+
+def test_last_words_that_were_told_already_are_not_told_again() -> None:
+    tokens = [b"one ", b"ST"]
+    stream = TextStream(Bytes(tokens).decode, ["STOP"])
+    stream.resume([0, 1])
+    assert stream.finish() is None
 
 
 def test_text_that_stays_incomplete_shows_a_replacement_character_at_the_end() -> None:
