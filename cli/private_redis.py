@@ -23,6 +23,10 @@ MAX_MEMORY = "256mb"
 """A job's record takes about 1 kB, its journal 40 B a token; pictures are files. Full, it refuses jobs."""
 RIGHTS = "~* &* +@all -@dangerous -@admin +info"
 """Celery's transport needs scripts; it does not need CONFIG, FLUSHALL, KEYS or SHUTDOWN."""
+NOBODY = "user default off resetpass ~* &* +@all"
+"""Nobody can be this user: it is off and has no password. It must have every right all the same: Redis checks
+each transaction in its append-only file against *its* rights when it reads the file back, and without them drops
+what every script of ours has written, with a line in the log and nothing more (Redis 7.0.15, November 2026)."""
 LONGEST_SOCKET_PATH = 107
 """Bytes in ``sockaddr_un.sun_path`` less the closing zero (unix(7))."""
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9._/-]+")
@@ -83,7 +87,7 @@ class PrivateRedis:
 
     def _write_users(self) -> None:
         digest = hashlib.sha256(self._password.encode()).hexdigest()
-        write_private(self.directory / "users.acl", f"user default off\nuser {USER} on #{digest} {RIGHTS}\n")
+        write_private(self.directory / "users.acl", f"{NOBODY}\nuser {USER} on #{digest} {RIGHTS}\n")
 
     def _write_config(self) -> Path:
         lines = {

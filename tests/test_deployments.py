@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cli.private_redis import RIGHTS
+from cli.private_redis import NOBODY, RIGHTS
 from cli.processes import module_commands
 from config.settings import CHECKOUT, Settings, read_settings
 from tasks import keys
@@ -73,8 +73,9 @@ def test_compose_shares_one_data_volume_and_checks_every_service(compose: dict[s
 
 
 def test_redis_has_the_same_rights_everywhere(compose: dict[str, Any]) -> None:
-    assert RIGHTS in compose["services"]["redis"]["command"][-1]
-    assert RIGHTS in (CHECKOUT / "systemd/README.md").read_text()
+    for text in (compose["services"]["redis"]["command"][-1], (CHECKOUT / "systemd/README.md").read_text()):
+        assert RIGHTS in text
+        assert NOBODY in text
 
 
 @pytest.mark.parametrize(

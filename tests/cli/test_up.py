@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import redis
 
 from tests.cli.house import House, run_cli, until
 
@@ -162,6 +163,39 @@ def test_redis_is_private(start: Start) -> None:
         stranger.connect(str(house.data_dir / "redis/redis.sock"))
         stranger.sendall(b"PING\r\n")
         assert stranger.recv(100).startswith(b"-NOAUTH")
+
+
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+def test_what_scripts_and_transactions_wrote_outlives_redis(start: Start, how: str) -> None:
+    first = start()
+    first.serving()
+    with redis_of(first) as client:
+        client.eval("redis.call('set', 'by-script-1', 1) redis.call('set', 'by-script-2', 1)", 0)
+        with client.pipeline(transaction=True) as pipe:
+            pipe.set("by-transaction-1", 1).set("by-transaction-2", 1).execute()
+    if how == "stopped":
+        first.signal(signal.SIGTERM)
+        first.ended()
+        first = start(first.data_dir)
+        first.serving()
+    else:
+        first.redis().kill()
+        until(lambda: answers(first))
+    with redis_of(first) as client:
+        kept = client.exists("by-script-1", "by-script-2", "by-transaction-1", "by-transaction-2")
+    assert kept == 4
+
+
+def redis_of(house: House) -> redis.Redis:
+    return redis.Redis.from_url(psutil.Process(house.pid_of("api")).environ()["HEARTH_REDIS_URL"])
+
+
+def answers(house: House) -> bool:
+    try:
+        with redis_of(house) as client:
+            return bool(client.ping())
+    except redis.ConnectionError:
+        return False
 
 
 def test_passwords_travel_by_environment_only_and_one_is_told_once(start: Start) -> None:
