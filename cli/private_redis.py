@@ -24,9 +24,9 @@ MAX_MEMORY = "256mb"
 RIGHTS = "~* &* +@all -@dangerous -@admin +info"
 """Celery's transport needs scripts; it does not need CONFIG, FLUSHALL, KEYS or SHUTDOWN."""
 NOBODY = "user default off resetpass ~* &* +@all"
-"""Nobody can be this user: it is off and has no password. It must have every right all the same: Redis checks
-each transaction in its append-only file against *its* rights when it reads the file back, and without them drops
-what every script of ours has written, with a line in the log and nothing more (Redis 7.0.15, November 2026)."""
+"""Nobody can be this user: it is off and has no password. It must have every right all the same: when Redis
+reads its append-only file back it checks each transaction against *its* rights, and without them drops what
+every script of ours has written, with a line in the log and nothing more (Redis 7.0.15, November 2026)."""
 LONGEST_SOCKET_PATH = 107
 """Bytes in ``sockaddr_un.sun_path`` less the closing zero (unix(7))."""
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9._/-]+")
