@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 
-from hardware.card import KvWrite, Prefill
+from hardware.card import KvWrite, Prefill, ShapeGroup, TensorSpec
+from hardware.virtual.format import GROUPS_KEY, encode_groups, read_groups
 from models.llm.network import Network
 from models.llm.package import find_package
 from tests.golden.llm import ANSWERS, LOGITS, MODELS
@@ -106,6 +111,73 @@ def test_chunks_and_single_tokens_leave_the_same_first_layer_in_the_cache(name: 
         keys, _ = network.cache.history(0, len(prompt))
         caches.append(as_floats(np.frombuffer(keys.buffer.read(0, keys.size_bytes), np.uint16)))
     np.testing.assert_allclose(caches[0], caches[1], rtol=2**-7, atol=2**-7)
+
+
+def rewritten(directory: Path, change: Callable[[list[ShapeGroup]], list[ShapeGroup]]) -> None:
+    """Give the layers of a package other shape groups."""
+    for path in directory.glob("*_together.axmodel"):
+        groups = change(list(read_groups(path).groups))
+        without = [
+            group.index for group in groups if math.prod(group.input("mask").shape) == _positions(group) ** 2
+        ]
+        proto = onnx.load(path)
+        entry = next(entry for entry in proto.metadata_props if entry.key == GROUPS_KEY)
+        entry.value = encode_groups(groups, without_history=without)
+        onnx.save(proto, path)
+
+
+def _positions(group: ShapeGroup) -> int:
+    return group.input("indices").shape[-1]
+
+
+def with_suffixes(groups: list[ShapeGroup]) -> list[ShapeGroup]:
+    """Names in all groups but the first end in the group's index, as some compilers write them."""
+
+    def renamed(specs: tuple[TensorSpec, ...], index: int) -> tuple[TensorSpec, ...]:
+        return tuple(replace(spec, name=f"{spec.name}_{index}") for spec in specs)
+
+    others = [
+        replace(each, inputs=renamed(each.inputs, each.index), outputs=renamed(each.outputs, each.index))
+        for each in groups[1:]
+    ]
+    return [groups[0], *others]
+
+
+def with_short_decode_groups(groups: list[ShapeGroup]) -> list[ShapeGroup]:
+    """Two more decode groups, of 20 and of 40 rows, behind all others."""
+
+    def shortened(rows: int, index: int) -> ShapeGroup:
+        width = groups[0].input("K_cache").shape[-1]
+        shapes = {"K_cache": (1, rows, width), "V_cache": (1, rows, width), "mask": (1, 1, rows + 1)}
+        inputs = tuple(replace(spec, shape=shapes.get(spec.name, spec.shape)) for spec in groups[0].inputs)
+        return replace(groups[0], index=index, inputs=inputs)
+
+    return [*groups, shortened(20, len(groups)), shortened(40, len(groups) + 1)]
+
+
+def without_prefill(groups: list[ShapeGroup]) -> list[ShapeGroup]:
+    return groups[:1]
+
+
+def reversed_ladder(groups: list[ShapeGroup]) -> list[ShapeGroup]:
+    return [replace(group, index=index) for index, group in enumerate(reversed(groups))]
+
+
+@pytest.mark.parametrize(
+    "change", [with_suffixes, with_short_decode_groups, without_prefill, reversed_ladder]
+)
+def test_other_forms_of_the_same_package_give_the_same_tokens(
+    change: Callable[[list[ShapeGroup]], list[ShapeGroup]],
+    packages: Mapping[str, Path],
+    tmp_path: Path,
+    card: OtherCard,
+) -> None:
+    directory = Path(shutil.copytree(packages["qwen25"], tmp_path / "changed"))
+    rewritten(directory, change)
+    network = result(Network.load(card, find_package(directory)))
+    for case in GOLDEN["qwen25"]:
+        assert answer(network, case["prompt"], len(case["answer"]))[0] == case["answer"]
+    network.close()
 
 
 def test_the_golden_models_differ_in_every_measure() -> None:
