@@ -63,8 +63,8 @@ def publish(client: redis.Redis, *models: Model) -> None:
 class StandIn:
     """Claims queued jobs as a worker does, and answers by what the last message says.
 
-    ``say a|b|c`` tells these pieces, ``slow N`` tells N pieces 20 ms apart, ``burst N`` tells them as fast as it
-    can, ``wait`` goes on until it is told to stop, ``too long`` and ``lost`` fail; anything else is echoed.
+    ``say a|b|c`` tells these pieces, ``slow N`` tells N pieces 20 ms apart, ``burst N`` tells them as fast as
+    it can, ``wait`` goes on until it is told to stop, ``too long`` and ``lost`` fail; the rest is echoed.
     """
 
     settings: Settings
@@ -110,7 +110,7 @@ class StandIn:
             for done in (1, 2, 3):
                 claim.append(Loading(claim.job.model, done, 3))
                 time.sleep(0.05)
-        for made, piece in enumerate(self._pieces(order, rest, asked), start=1):  # noqa: B007
+        for made, piece in enumerate(self._pieces(order, rest, asked), start=1):
             verdict = claim.signals.between_steps()
             if verdict is not Verdict.GO_ON or self._stop.is_set():
                 break
