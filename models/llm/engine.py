@@ -6,11 +6,10 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
-from hardware.card import Array, Card
+from hardware.card import Card
 from models.boundary import card_errors
-from models.llm.decode import STEP_LIMIT_S
+from models.llm.context import Context, Ready
 from models.llm.network import Network
-from models.llm.prefill import Chunk, plan
 from models.llm.sampling import Chooser, Sampler
 from models.llm.template import ChatTokenizer
 from models.llm.text import Piece, TextStream
@@ -18,9 +17,6 @@ from tasks.engines import Signals, Verdict
 from tasks.errors import ContextTooLong
 from tasks.events import Cancelled, Event, Expired, Finished, TextDelta, Timings, Usage
 from tasks.jobs import ChatJob, FinishReason
-
-REPLAY_LIMIT_S = 10.0
-"""How long repeating the steps of a lost attempt may take before chunks are taken instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +37,10 @@ class _Watch:
         self._began_s = time.monotonic()
         self._busy_s = card.counters.busy_s
         self._prefilled_s = self._first_s = self._first_busy_s = 0.0
+        self.cached_tokens = 0
 
-    def prefilled(self) -> None:
+    def prefilled(self, ready: Ready) -> None:
+        self.cached_tokens = ready.cached_tokens
         self._prefilled_s = time.monotonic() - self._began_s
 
     def chose_first(self) -> None:
@@ -62,11 +60,8 @@ class _Watch:
 class LlmEngine:
     """One loaded model. Answers one job at a time, on the thread that owns the card.
 
-    An answer is a function of messages, options and seed: each attempt prefills the prompt in the same chunks
-    and then repeats the steps that made the tokens an earlier attempt has told. Only when that would take
-    longer than ``REPLAY_LIMIT_S`` do those tokens go through by chunks too. A chunk's products are summed in
-    another order than a single row's, so the last bits of the cache, and once in a while a token, may then
-    differ from what an undisturbed run had said.
+    An answer is a function of messages, options and seed: an attempt that goes on after another first repeats
+    what that one has told (``models.llm.context`` says how).
     """
 
     def __init__(
@@ -77,7 +72,7 @@ class LlmEngine:
         self._tokenizer = tokenizer
         self._sampler = Sampler(network.geometry.vocab)
         self._size_bytes = size_bytes
-        self._step_s = step_s
+        self._context = Context(network, step_s)
 
     @property
     def context(self) -> int:
@@ -137,21 +132,21 @@ class LlmEngine:
                 task, told, FinishReason.STOP if text.stopped else FinishReason.LENGTH, watch
             )
             return
-        prepared = self._prepare(task.prompt, told, signals)
+        prepared = self._context.bring(task.prompt, told, signals)
         if isinstance(prepared, Verdict):
-            yield from _farewell(prepared, task, told)
+            yield from _farewell(prepared, _usage(task, told, watch))
             return
-        watch.prefilled()
+        watch.prefilled(prepared)
         ending = yield from self._generate(task, told, prepared, text, signals, watch)
         if isinstance(ending, Verdict):
-            yield from _farewell(ending, task, told)
+            yield from _farewell(ending, _usage(task, told, watch))
         else:
             yield self._finished(task, told, ending, watch)
 
     def _generate(
-        self, task: _Task, told: list[int], logits: Array, text: TextStream, signals: Signals, watch: _Watch
+        self, task: _Task, told: list[int], ready: Ready, text: TextStream, signals: Signals, watch: _Watch
     ) -> Generator[Event, None, FinishReason | Verdict]:
-        is_first = True
+        logits, is_first = ready.logits, True
         while True:
             position = len(task.prompt) + len(told)
             token = task.choose(logits, position)
@@ -171,52 +166,14 @@ class LlmEngine:
             verdict = signals.between_steps()
             if verdict is not Verdict.GO_ON:
                 return verdict
-            logits = self._step(token, position, signals)
-
-    def _step(self, token: int, position: int, signals: Signals) -> Array:
-        began_s = time.monotonic()
-        with signals.calling_card(STEP_LIMIT_S):
-            logits = self._network.decoder.forward(token, position)
-        self._step_s = time.monotonic() - began_s
-        return logits
-
-    def _prepare(self, prompt: list[int], told: list[int], signals: Signals) -> Array | Verdict:
-        """Bring the cache to the end of prompt and ``told``; the logits of what follows."""
-        ids = prompt + told
-        *others, last = self._chunks(len(prompt), len(ids))
-        for chunk in others:
-            self._store(ids, chunk, signals)
-            verdict = signals.between_steps()
-            if verdict is not Verdict.GO_ON:
-                return verdict
-        with signals.calling_card(STEP_LIMIT_S):
-            if last.group is None:
-                return self._network.decoder.forward(ids[last.start], last.start)
-            row = self._network.prefill.run(ids[last.start :], last.start, last.group)
-            return self._network.decoder.logits_of(row)
-
-    def _chunks(self, prompt: int, end: int) -> list[Chunk]:
-        """The pieces in which ``prompt`` tokens, and what was told after them, go through the card."""
-        groups = self._network.prefill.groups
-        chunks = list(plan(groups, 0, prompt))
-        if (end - prompt) * self._step_s > REPLAY_LIMIT_S:
-            return [*chunks, *plan(groups, prompt, end)]
-        return [*chunks, *plan((), prompt, end)]
-
-    def _store(self, ids: list[int], chunk: Chunk, signals: Signals) -> None:
-        with signals.calling_card(STEP_LIMIT_S):
-            if chunk.group is None:
-                self._network.decoder.remember(ids[chunk.start], chunk.start)
-            else:
-                tokens = ids[chunk.start : chunk.start + chunk.count]
-                self._network.prefill.run(tokens, chunk.start, chunk.group)
+            logits = self._context.step(token, signals)
 
     def _finished(self, task: _Task, told: list[int], reason: FinishReason, watch: _Watch) -> Finished:
-        return Finished(reason, _usage(task, told), watch.timings(), warnings=task.warnings)
+        return Finished(reason, _usage(task, told, watch), watch.timings(), warnings=task.warnings)
 
 
-def _usage(task: _Task, told: list[int]) -> Usage:
-    return Usage(prompt_tokens=len(task.prompt), completion_tokens=len(told))
+def _usage(task: _Task, told: list[int], watch: _Watch) -> Usage:
+    return Usage(len(task.prompt), len(told), cached_tokens=watch.cached_tokens)
 
 
 def _told(piece: Piece | None) -> Iterator[Event]:
@@ -224,9 +181,9 @@ def _told(piece: Piece | None) -> Iterator[Event]:
         yield TextDelta(piece.text, piece.token_ids)
 
 
-def _farewell(verdict: Verdict, task: _Task, told: list[int]) -> Iterator[Event]:
+def _farewell(verdict: Verdict, usage: Usage) -> Iterator[Event]:
     """The terminal event that a verdict asks for; none when the job is somebody else's by now."""
     if verdict is Verdict.CANCEL:
-        yield Cancelled("requested", _usage(task, told))
+        yield Cancelled("requested", usage)
     elif verdict is Verdict.EXPIRE:
         yield Expired()

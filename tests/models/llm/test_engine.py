@@ -72,7 +72,7 @@ def test_a_replay_that_would_take_too_long_goes_by_chunks(card: OtherCard, engin
     told = ids_of(run(engine, job))[:17]
     costs = []
     for step_s in (0.001, 60.0):
-        engine._step_s = step_s
+        engine._context._step_s = step_s
         before = card.counters.executes
         assert finished(run(engine, job, told)).usage.completion_tokens == 20
         costs.append(card.counters.executes - before)
