@@ -61,12 +61,16 @@ class Child:
         self.signal(signal.SIGTERM)
         if self._keeper is None:
             return
-        patience_s = self.process.patience_s if may_kill else None
+        patience_s = self.process.patience_s
         try:
             await asyncio.wait_for(asyncio.shield(self._keeper), patience_s)
         except TimeoutError:
-            self._say(f"{self.name} did not stop within {patience_s:.0f} s and is killed")
-            self.kill()
+            late = f"{self.name} did not stop within {patience_s:.0f} s"
+            if may_kill:
+                self._say(f"{late} and is killed")
+                self.kill()
+            else:
+                self._say(f"{late}: it is waited for until it has left the card (pid {self.pid})")
             await self._keeper
 
     def signal(self, number: signal.Signals) -> None:

@@ -50,6 +50,8 @@ class Supervisor:
         """From now on Ctrl-C, SIGTERM and SIGHUP ask for an orderly stop; a second one for a quick one."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                continue  # nohup: the end of the terminal is not meant to be ours
             loop.add_signal_handler(number, self._on_signal)
 
     async def until_ready(self, ready: Awaitable[None], *, timeout_s: float, what: str) -> None:
@@ -112,6 +114,6 @@ class Supervisor:
             if child.process.name == "redis":
                 continue  # it saves what the others wrote, in milliseconds
             if child.process.owns_card and not self.card_is_virtual:
-                self._say(f"{child.name} owns a real card and is waited for until it has left it")
+                self._say(f"{child.name} may be using a real card and is waited for (pid {child.pid})")
             else:
                 child.kill()

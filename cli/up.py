@@ -112,6 +112,7 @@ class _House:
         supervisor = Supervisor(
             logs=self._logs, environment=self._environment, verbose=self._options.verbose, say=say
         )
+        supervisor.card_is_virtual = self._settings.card == "virtual"
         supervisor.watch_signals()
         try:
             serving = await self._start(supervisor)

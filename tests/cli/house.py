@@ -59,6 +59,11 @@ class House:
     def _starts(self, name: str) -> list[int]:
         return [int(line.split()[2]) for line in self.told() if line.startswith(f"{name} start ")]
 
+    def complete(self) -> None:
+        """Wait until every stand-in has told of its start, and so is ready to hear of its end."""
+        for name in ("api", "npu", "monitor", "flower"):
+            self.pid_of(name)
+
     def redis(self) -> psutil.Process:
         children = psutil.Process(self.process.pid).children()
         return next(child for child in children if "redis" in child.name())
