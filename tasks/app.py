@@ -11,7 +11,8 @@ from typing import Any
 
 from celery import Celery
 from kombu import pools
-from kombu.exceptions import OperationalError
+from kombu.exceptions import KombuError
+from redis.exceptions import RedisError
 
 from config.settings import Settings
 from config.settings import settings as read_settings
@@ -106,7 +107,7 @@ def send(task: str, job_id: str, queue: str) -> bool:
                 retry_policy=_RETRY,
                 ignore_result=True,
             )
-    except (OperationalError, OSError) as error:
+    except (KombuError, RedisError, OSError) as error:
         log.warning("message for %s not sent, the reaper will: %s", job_id, error)
         return False
     return True

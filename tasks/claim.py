@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import redis
+from redis.exceptions import RedisError
 
 from config.settings import Settings
 from tasks import events, jobs, journal, keys, outcome, scripts
@@ -107,7 +108,7 @@ class JobSignals:
         return time.monotonic() - self._scribe.orders.heard_at > self._patience_s
 
     def between_steps(self) -> Verdict:
-        verdict = self._verdict()
+        verdict = self.verdict()
         hold = self._hold()
         if verdict is Verdict.GO_ON and hold is not None:
             return self._rest(hold)
@@ -116,7 +117,8 @@ class JobSignals:
     def calling_card(self, limit_s: float) -> AbstractContextManager[None]:
         return _CardCall(self, self._scribe, limit_s)
 
-    def _verdict(self) -> Verdict:
+    def verdict(self) -> Verdict:
+        """What ``between_steps`` says, without resting. Raises Shutdown."""
         if stopping.is_set():
             raise Shutdown
         orders = self._scribe.orders
@@ -138,7 +140,7 @@ class JobSignals:
         verdict = Verdict.GO_ON
         while verdict is Verdict.GO_ON and self._hold() is not None:
             self._scribe.wait(RETRY_S)
-            verdict = self._verdict()
+            verdict = self.verdict()
         self._scribe.append(Resumed(hold.reason, int((time.monotonic() - since) * 1000)))
         return verdict
 
@@ -261,7 +263,7 @@ class Claim:
             self.give_back("queue_away")
             raise QueueAway
         else:
-            ending = outcome.of_verdict(self.signals.between_steps(), self._scribe.orders.cancel)
+            ending = outcome.of_verdict(self.signals.verdict(), self._scribe.orders.cancel)
             if ending is None:
                 raise Internal("the engine ended without a result")
             self.end(ending)
@@ -269,11 +271,15 @@ class Claim:
     def _insist(self, script: str, *args: bytes | str | float) -> None:
         """Repeat until Redis answers: without it there is no other work. Not for ever while stopping."""
         give_up_at: float | None = None
+        refused_until = time.monotonic() + self._owner.settings.queue.redis_patience_s
         while True:
             try:
                 scripts.run(self._owner.redis, script, *args)
                 return
-            except AWAY as error:
+            except (*AWAY, RedisError) as error:
+                # A full disk refuses writes for a while; what is refused for longer is refused for good.
+                if not isinstance(error, AWAY) and time.monotonic() > refused_until:
+                    raise
                 if stopping.is_set():
                     give_up_at = give_up_at or time.monotonic() + LAST_WORDS_S
                     if time.monotonic() > give_up_at:

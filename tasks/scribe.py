@@ -133,7 +133,10 @@ class Scribe:
                 if now >= beat_at:
                     self._ask()
                     beat_at = now + BEAT_S
-            except AWAY as error:
+            except Exception as error:
+                # Whatever it is, a dead thread would leave the job without lease, journal and orders.
+                if not isinstance(error, AWAY):
+                    log.exception("job %s: Redis refuses", self._token.job_id)
                 self._wait_for_redis(error)
                 beat_at = time.monotonic()
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis.asyncio
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import OutOfMemoryError, RedisError
 
 from config.settings import Settings
 from tasks import app, jobs, keys, scripts
@@ -72,8 +72,8 @@ async def submit_many(
     except OutOfMemoryError:
         log.error("Redis is out of memory: new jobs are refused until some are done or maxmemory is raised")
         raise NotReady("the queue's memory is full; try again later") from None
-    except AWAY as error:
-        log.error("Redis does not answer: %s", error)
+    except (*AWAY, RedisError) as error:
+        log.error("Redis does not answer, or refuses: %s", error)
         raise NotReady("the queue does not answer; try again later") from None
     accepted = _verdict(reply, wanted)
     if not accepted[0].replayed:

@@ -129,6 +129,42 @@ async def test_a_stale_worker_can_neither_append_nor_end(
     ]
 
 
+async def test_a_job_whose_hold_cannot_be_read_goes_back_in_the_end(
+    accept: Accept, owner: Owner, store: redis.Redis, settings: Settings
+) -> None:
+    hasty = settings.model_copy(update={"queue": QueueSettings(redis_patience_s=0.05)})
+    job = await accept()
+    store.set(keys.hold("c0"), '{"written by": "another version"}')
+
+    def run() -> None:
+        with claimed(job.submission.id, Owner("c0", owner.epoch, store, hasty)) as mine:
+            assert mine is not None
+            _told(mine, Verdict.LOST)
+
+    with pytest.raises(QueueAway):
+        run()
+    assert (field(store, job, "state"), field(store, job, "strikes")) == ("queued", "0")
+
+
+async def test_a_claim_of_the_same_process_voids_its_earlier_one(
+    accept: Accept, owner: Owner, store: redis.Redis
+) -> None:
+    from tasks import scripts
+
+    job = await accept()
+    abandon(job, owner)
+    old = (job.submission.id, owner.epoch, 1)
+    assert scripts.run(store, "give_back", *old, "shutdown", 1000, 1) == b"queued"
+    abandon(job, owner)
+    before = journal_of(store, job)
+    assert scripts.run(store, "append", *old, 1, "", events.encode(delta("stale", 1))) == 0
+    assert scripts.run(store, "beat", *old, 1000, 1, 1000, keys.hold("c0")) == [0]
+    assert scripts.run(store, "finish", *old, "succeeded", events.encode(DONE), 1000, 1, 0) == 0
+    assert scripts.run(store, "give_back", *old, "shutdown", 1000, 1) == b"lost"
+    assert journal_of(store, job) == before
+    assert field(store, job, "state") == "running"
+
+
 async def test_a_process_whose_card_was_taken_over_claims_nothing(
     accept: Accept, owner: Owner, store: redis.Redis
 ) -> None:

@@ -78,16 +78,24 @@ async def test_a_late_follower_of_a_running_job_gets_the_beginning_too(
     journals: Journals, accept: Accept, owner: Owner
 ) -> None:
     job = await accept()
-    early = asyncio.create_task(_all(journals, job))
-    await _following(journals, 1)
+    first: list[Entry] = []
+
+    async def follow_early() -> None:
+        async for entry in journals.follow(job.submission.id):
+            first.append(entry)
+
+    early = asyncio.create_task(follow_early())
     with claimed(job.submission.id, owner) as mine:
         assert mine is not None
         mine.append(delta("a", 1))
+        await auntil(lambda: journal.text(first) == "a")
+        # From here on the journal is read from its beginning, for the sake of the late one.
         late = asyncio.create_task(_all(journals, job))
         await _following(journals, 2)
         mine.append(delta("b", 2))
         mine.append(DONE)
-    first, second = await asyncio.wait_for(asyncio.gather(early, late), 5)
+    second = await asyncio.wait_for(late, 5)
+    await asyncio.wait_for(early, 5)
     assert first == second
     assert journal.text(first) == "ab"
 

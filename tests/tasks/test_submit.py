@@ -199,6 +199,19 @@ def _nowhere(tmp_path: Path) -> object:
     return read_settings(redis_url=f"unix://{tmp_path}/none.sock").redis_url
 
 
+async def test_sending_goes_on_when_redis_comes_back(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path)
+    app.configure(read_settings(redis_url=server.url))
+    try:
+        assert submit.send("job_0", "chat.tiny")
+        server.kill()
+        assert not submit.send("job_1", "chat.tiny")
+        server.start()
+        assert submit.send("job_2", "chat.tiny")
+    finally:
+        server.kill()
+
+
 def test_many_threads_may_send_at_once(store: redis.Redis) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
