@@ -21,14 +21,13 @@ from tasks import board, keys
 from tasks.jobs import QueueName
 from worker import steering
 from worker.link import Link, Stage
-from worker.service import state
 
 log = logging.getLogger("hearth.gate")
 
 LOOK_S = 0.5
 """How often the facts are read from Redis."""
-_LEVELS = {"starting": logging.DEBUG, "draining": logging.DEBUG, "operator": logging.INFO}
-"""How loud a hold is told; the ones nobody asked for are warnings."""
+_EXPECTED = frozenset({"starting", "draining"})
+"""Holds that are no news."""
 GLANCE_S = 0.1
 """How often the shared page is looked at: the child became ready, died, or we are to drain."""
 
@@ -161,6 +160,7 @@ class Gate(bootsteps.StartStopStep):
         self._looked_at_s = 0.0
         self._glance: tuple[Stage, bool] | None = None
         self._told: str | None = None
+        self._was_open = False
 
     def start(self, consumer: Any) -> None:
         deselect(consumer.app)
@@ -178,8 +178,6 @@ class Gate(bootsteps.StartStopStep):
         self._level = None
 
     def _tick(self) -> None:
-        if Gate.link.stage is Stage.FAILED:
-            state.should_stop = 1
         glance = (Gate.link.stage, Gate.link.is_draining)
         if glance != self._glance or time.monotonic() - self._looked_at_s >= LOOK_S:
             self._look()
@@ -211,9 +209,12 @@ class Gate(bootsteps.StartStopStep):
         if now != self._told:
             self._told = now
             if facts.held is None:
+                self._was_open = True
                 log.info("open for %d queues", len(facts.queues - facts.paused))
             else:
-                log.log(_LEVELS.get(now, logging.WARNING), "held by %s", facts.held)
+                # Before it was ever open, a worker waits for its first reading: that is no warning.
+                loud = logging.WARNING if self._was_open else logging.INFO
+                log.log(logging.DEBUG if now in _EXPECTED else loud, "held by %s", facts.held)
 
 
 def deselect(app: Any) -> None:

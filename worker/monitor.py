@@ -75,12 +75,12 @@ class Monitor:
             log.warning("cannot tell the card's health: %s", error)
 
     def sweep(self) -> None:
-        """Publish the catalog when the models directory changed, then repair what has been left behind."""
+        """Repair what has been left behind; publish the catalog when the model directories changed."""
+        self._reaper.beat()
         try:
             self._catalog.look()
         except (redis.RedisError, OSError) as error:
             log.warning("cannot publish the catalog: %s", error)
-        self._reaper.beat()
 
     def _poll(self, info: CardInfo) -> None:
         watched = self._watched.get(info.id) or self._begin(info)

@@ -26,6 +26,7 @@ _NEVER_S = 10 * 365 * 86400.0
 
 _IDLE_LOOK_S = 0.25
 _EXIT_FAILURE = 1
+_STILLBORN_LIMIT = 3
 
 
 class Owner(Protocol):
@@ -58,7 +59,9 @@ class CardProcess(_Worker):  # type: ignore[misc]  # untyped, see above
         try:
             self.owner = Seat.boot(Seat.link)
         except Exception as error:
-            Seat.link.fail(str(error) or type(error).__name__)
+            # Told to stop in the middle of its boot, a child has not failed.
+            if not Seat.link.is_draining:
+                Seat.link.fail(str(error) or type(error).__name__)
             # 0: billiard would print a line of its own for any other code, and the parent has ours.
             os._exit(0)
         super().on_loop_start(pid)
@@ -97,16 +100,25 @@ class CardAsynPool(_AsynPool):  # type: ignore[misc]  # untyped, see above
     def __init__(self, *args: Any, **options: Any) -> None:
         # Celery's answer to a child that is slow to start is SIGKILL.
         super().__init__(*args, **{**options, "proc_alive_timeout": _NEVER_S})
+        self._stillborn = 0
 
     def _create_worker_process(self, i: int) -> Any:
         Seat.link.restart()
         return super()._create_worker_process(i)
 
     def _repopulate_pool(self, exitcodes: list[int]) -> None:
+        self._count_stillborn(len(exitcodes))
         if Seat.link.stage is Stage.FAILED:
             state.should_stop = _EXIT_FAILURE
         elif not Seat.link.is_draining:
             super()._repopulate_pool(exitcodes)
+
+    def _count_stillborn(self, dead: int) -> None:
+        """Give up on a child that dies again and again before it has the card: a supervisor waits in between."""
+        self._stillborn = self._stillborn + dead if Seat.link.stage is Stage.STARTING else 0
+        if self._stillborn >= _STILLBORN_LIMIT:
+            times = f"{self._stillborn} times before it had opened the card"
+            Seat.link.fail(f"the card's process died {times}")
 
     def did_start_ok(self) -> bool:
         """Always: a child that failed is noticed by its exit, with its own words."""

@@ -7,6 +7,7 @@ import pytest
 from worker.link import Link, Stage
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_child_sees_the_drain_and_the_parent_the_childs_words() -> None:
     link = Link()
     pid = os.fork()

@@ -82,6 +82,14 @@ def test_a_taken_card_ends_the_worker_with_a_line_that_names_the_owner(home: Hou
     assert "Traceback" not in service.log
 
 
+def test_a_child_that_dies_at_boot_ends_the_worker_after_three_tries(home: House) -> None:
+    boot = "import os; from worker import logs, npu; from config.settings import settings"
+    service = home.start("stillborn", "-c", f"{boot}; npu.run(settings(), lambda link: os._exit(9))")
+    assert service.process.wait(40) == 1
+    last = service.log.splitlines()[-1]
+    assert last == "worker-npu: the card's process died 3 times before it had opened the card"
+
+
 async def test_a_job_runs_and_the_log_says_that_the_card_is_virtual(home: House, npu: Service) -> None:
     job = await home.submit(tokens=20)
     assert home.until_ended(job) == "succeeded"
@@ -215,7 +223,8 @@ async def test_revoke_cancels_a_job_and_nothing_can_resize_the_pool(home: House,
     home.until_said(job, 1)
     (child,) = npu.children()
     for command in ("pool_grow", "pool_shrink", "pool_restart", "autoscale", "time_limit", "terminate"):
-        app.control.broadcast(command, arguments={}, reply=False)
+        replies = app.control.broadcast(command, arguments={}, reply=True, limit=1, timeout=5.0)
+        assert "'error'" in str(replies), f"{command} did something: {replies}"
     app.control.revoke(job, terminate=True, signal="SIGKILL")
     assert home.until_ended(job) == "cancelled"
     assert npu.children() == [child]
