@@ -6,9 +6,11 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hardware.errors import CardTimeout
+from models.llm.context import Ready
 from models.load import LoadedModel
 from tasks.engines import Verdict
 from tasks.errors import CardUnavailable, ContextTooLong, InvalidJob, Shutdown, Unsupported
@@ -65,6 +67,20 @@ def test_an_answer_goes_on_from_any_cut_as_if_nothing_had_happened(
         assert [event for event in rest if isinstance(event, TextDelta)] == deltas[cut:]
         assert finished(rest).reason is finished(whole).reason
         assert finished(rest).usage == finished(whole).usage
+
+
+def test_a_replay_brings_back_every_bit_of_the_logits(engine: LoadedModel) -> None:
+    job = chat("resume", max_tokens=20, temperature=0.0)
+    prompt, ids = engine._task(job).prompt, ids_of(run(engine, job))
+    last = []
+    for cut in (0, 1, 7, 19):
+        ready = engine._context.bring(prompt, ids[:cut], Scripted())
+        assert isinstance(ready, Ready)
+        logits = ready.logits
+        for token in ids[cut:-1]:
+            logits = engine._context.step(token, Scripted())
+        last.append(logits.copy())
+    assert all(np.array_equal(last[0], other) for other in last[1:])
 
 
 def test_a_replay_that_would_take_too_long_goes_by_chunks(card: OtherCard, engine: LoadedModel) -> None:
