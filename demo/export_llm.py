@@ -20,9 +20,10 @@ from typing import Any
 import onnx
 
 from demo.checkpoint import Checkpoint, CheckpointError, read_checkpoint
-from demo.llm_graphs import layer_groups, layer_model, post_model
+from demo.llm_graphs import Compute, layer_groups, layer_model, post_model
 
 EMBEDDING = "model.embed_tokens.weight.bfloat16.bin"
+_F64_UP_TO = 20_000_000
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -42,9 +43,12 @@ def export(
     kv_length: int,
     chunk: int,
     histories: Sequence[int],
+    compute: Compute | None = None,
     prefix: str | None = None,
 ) -> None:
     """Write the package into ``out``; graphs of a former export there are removed first.
+
+    Without ``compute`` it is ``usual_compute``.
 
     Raises:
         CheckpointError: the checkpoint, or what is asked of it, cannot be exported.
@@ -53,12 +57,15 @@ def export(
     _refuse_impossible(kv_length, chunk, histories)
     name = prefix or checkpoint.architecture.family
     out.mkdir(parents=True, exist_ok=True)
-    for stale in out.glob("*.axmodel"):
-        stale.unlink()
+    # Files of a former export go first: a server that runs on them keeps them, and does not see them change.
+    for stale in (*out.glob("*.axmodel"), out / EMBEDDING):
+        stale.unlink(missing_ok=True)
+    compute = compute or usual_compute(checkpoint)
     groups = layer_groups(checkpoint.architecture, kv_length, chunk, histories)
     for layer in range(checkpoint.architecture.layers):
-        onnx.save(layer_model(checkpoint, layer, groups), out / f"{name}_p{chunk}_l{layer}_together.axmodel")
-    onnx.save(post_model(checkpoint), out / f"{name}_post.axmodel")
+        model = layer_model(checkpoint, layer, groups, compute)
+        onnx.save(model, out / f"{name}_p{chunk}_l{layer}_together.axmodel")
+    onnx.save(post_model(checkpoint, compute), out / f"{name}_post.axmodel")
     (out / EMBEDDING).write_bytes(checkpoint.matrix("model.embed_tokens.weight").tobytes())
     tokenizer = out / f"{name}_tokenizer"
     _copy_tokenizer(checkpoint.directory, tokenizer)
@@ -67,6 +74,12 @@ def export(
     generation = checkpoint.directory / "generation_config.json"
     if generation.is_file():
         shutil.copyfile(generation, out / generation.name)
+
+
+def usual_compute(checkpoint: Checkpoint) -> Compute:
+    """float64 up to 20 million weights, where it costs little; float32 above, where memory counts."""
+    weights = sum(tensor.size for tensor in checkpoint.weights.values())
+    return Compute.F64 if weights <= _F64_UP_TO else Compute.F32
 
 
 def _refuse_impossible(kv_length: int, chunk: int, histories: Sequence[int]) -> None:
@@ -151,6 +164,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         nargs="*",
         help="rows of history of the prefill groups (every multiple of the chunk)",
     )
+    parser.add_argument(
+        "--compute",
+        type=Compute,
+        choices=list(Compute),
+        help="precision inside the graphs: f64 makes answers independent of how a prompt is cut, f32 is "
+        "smaller and faster (default: f64 up to 20 million weights)",
+    )
     parser.add_argument("--prefix", help="what file names begin with (default: the model's family)")
     options = parser.parse_args(arguments)
     try:
@@ -160,6 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             kv_length=options.kv_length,
             chunk=options.chunk,
             histories=options.history if options.history is not None else every_chunk(options),
+            compute=options.compute,
             prefix=options.prefix,
         )
     except CheckpointError as error:

@@ -1,13 +1,18 @@
 """One transformer layer, and the last graph, as plain ONNX for the virtual card.
 
-Weights stand once, in bf16, whatever shape groups a graph has: its dimensions are symbolic. It computes in
-float32; what crosses its border is bf16, and so are the new K/V before attention reads them, so that a
-token's row is the same number whether it comes from the cache or was made in the same execution.
+Weights stand once, in bf16, whatever shape groups a graph has: its dimensions are symbolic. What crosses its
+border is bf16, and so are the new K/V before attention reads them, so that a token's row is the same number
+whether it comes from the cache or was made in the same execution.
+
+Inside it computes in float64 or float32. Libraries sum in another order for one row than for many, and for
+another width of the cache. In float64 those orders differ by parts in 10^16 while bf16 keeps one in 256, so a
+row is the same whatever it was computed with; in float32 some bit of every third row differs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -22,14 +27,22 @@ from hardware.virtual.format import FORMAT_KEY, FORMAT_VERSION, GROUPS_KEY, enco
 OPSET = 17
 IR_VERSION = 8
 
-_BF16, _F32 = TensorProto.BFLOAT16, TensorProto.FLOAT
+_BF16, _F32, _F64 = TensorProto.BFLOAT16, TensorProto.FLOAT, TensorProto.DOUBLE
 _TYPES = {"bf16": TensorProto.BFLOAT16, "u32": TensorProto.UINT32}
+
+
+class Compute(StrEnum):
+    """The precision inside a graph. ``F64`` takes 8 bytes of host memory per weight, ``F32`` takes 4."""
+
+    F64 = "f64"
+    F32 = "f32"
 
 
 class _Graph:
     """Nodes and initializers as they are added; every operation returns the name of what it makes."""
 
-    def __init__(self) -> None:
+    def __init__(self, compute: Compute) -> None:
+        self.kind = _F64 if compute is Compute.F64 else _F32
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self._count = 0
@@ -54,16 +67,29 @@ class _Graph:
     def ints(self, values: Sequence[int]) -> str:
         return self._constant(np.array(values, np.int64), TensorProto.INT64)
 
+    def wide(self, value: str) -> str:
+        """``value`` in the precision the graph computes in."""
+        return self.cast(value, self.kind)
+
     def floats(self, values: float | Sequence[float] | NDArray[Any]) -> str:
+        dtype = np.float64 if self.kind == _F64 else np.float32
+        return self._constant(np.array(values, dtype), self.kind)
+
+    def singles(self, values: NDArray[Any]) -> str:
         return self._constant(np.array(values, np.float32), _F32)
 
     def weight(self, name: str, values: NDArray[Any]) -> str:
-        """A bf16 weight, and what computes with it: its float32 form."""
+        """A bf16 weight, and what computes with it: its wide form."""
         tensor = helper.make_tensor(
             name, _BF16, values.shape, np.ascontiguousarray(values).tobytes(), raw=True
         )
         self.initializers.append(tensor)
-        return self.cast(name, _F32)
+        return self.wide(name)
+
+    def project(self, value: str, name: str, matrix: NDArray[Any]) -> str:
+        """``[tokens, from]`` through a weight as checkpoints have it, ``[to, from]``."""
+        # With the matrix on the right and transposed, float64 is packed least: a third faster than MatMul.
+        return self.op("Gemm", value, self.weight(name, matrix), transB=1)
 
     def rms_norm(self, value: str, scale: str, epsilon: float) -> str:
         # Spelled the way onnxruntime recognises and replaces by one kernel.
@@ -109,12 +135,14 @@ def _group(index: int, architecture: Architecture, tokens: int, history: int) ->
     return ShapeGroup(index, inputs, outputs)
 
 
-def layer_model(checkpoint: Checkpoint, layer: int, groups: Sequence[ShapeGroup]) -> onnx.ModelProto:
+def layer_model(
+    checkpoint: Checkpoint, layer: int, groups: Sequence[ShapeGroup], compute: Compute
+) -> onnx.ModelProto:
     """Layer ``layer`` with the tensor names, shapes and types of AXERA's packages."""
     a = checkpoint.architecture
-    graph = _Graph()
+    graph = _Graph(compute)
     prefix = f"model.layers.{layer}."
-    hidden = graph.reshape(graph.cast("input", _F32), -1, a.hidden)
+    hidden = graph.reshape(graph.wide("input"), -1, a.hidden)
     norm = graph.weight("input_layernorm", checkpoint.matrix(prefix + "input_layernorm.weight"))
     attended = _attention(graph, checkpoint, prefix, graph.rms_norm(hidden, norm, a.epsilon))
     hidden = graph.op("Add", hidden, attended)
@@ -137,14 +165,15 @@ def layer_model(checkpoint: Checkpoint, layer: int, groups: Sequence[ShapeGroup]
     return _model(graph, f"{a.family}_l{layer}", inputs, outputs, groups)
 
 
-def post_model(checkpoint: Checkpoint) -> onnx.ModelProto:
+def post_model(checkpoint: Checkpoint, compute: Compute) -> onnx.ModelProto:
     """Final norm and output matrix: one hidden row to the logits of the vocabulary."""
     a = checkpoint.architecture
-    graph = _Graph()
+    graph = _Graph(compute)
     head = checkpoint.matrix("model.embed_tokens.weight" if a.is_tied else "lm_head.weight")
     norm = graph.weight("norm", checkpoint.matrix("model.norm.weight"))
-    row = graph.rms_norm(graph.cast("input", _F32), norm, a.epsilon)
-    graph.cast(graph.op("MatMul", row, graph.weight("lm_head", head.T)), _BF16, out="output")
+    row = graph.rms_norm(graph.reshape(graph.wide("input"), 1, a.hidden), norm, a.epsilon)
+    logits = graph.cast(graph.project(row, "lm_head", head), _BF16)
+    graph.op("Reshape", logits, graph.ints([1, 1, a.vocab]), out="output")
     group = ShapeGroup(
         0, (TensorSpec("input", "bf16", (1, 1, a.hidden)),), (TensorSpec("output", "bf16", (1, 1, a.vocab)),)
     )
@@ -154,7 +183,7 @@ def post_model(checkpoint: Checkpoint) -> onnx.ModelProto:
 
 
 def _attention(graph: _Graph, checkpoint: Checkpoint, prefix: str, value: str) -> str:
-    """float32[tokens, hidden] → float32[tokens, hidden]; also makes ``K_cache_out`` and ``V_cache_out``."""
+    """``[tokens, hidden]`` → the same; also makes ``K_cache_out`` and ``V_cache_out``."""
     a = checkpoint.architecture
     queries_keys, values = _projections(graph, checkpoint, prefix, value)
     queries, keys = graph.split(_rotated(graph, queries_keys, a), [a.heads, a.kv_heads], axis=1)
@@ -172,7 +201,7 @@ def _attention(graph: _Graph, checkpoint: Checkpoint, prefix: str, value: str) -
     # From [kv heads, shared × tokens, rows] to [kv heads, shared, tokens, rows], to meet the mask, and back.
     rows = graph.op("Shape", "mask", start=1, end=3)
     shape = graph.op("Concat", graph.ints([a.kv_heads, shared]), rows, axis=0)
-    scores = graph.op("Add", graph.op("Reshape", scores, shape), graph.cast("mask", _F32))
+    scores = graph.op("Add", graph.op("Reshape", scores, shape), graph.wide("mask"))
     weights = graph.op("Softmax", scores, axis=-1)
     flat = graph.op("Concat", graph.ints([a.kv_heads, -1]), graph.op("Shape", "mask", start=2, end=3), axis=0)
     attended = graph.op(
@@ -182,9 +211,7 @@ def _attention(graph: _Graph, checkpoint: Checkpoint, prefix: str, value: str) -
         "Transpose", graph.reshape(attended, a.kv_heads, shared, -1, a.head_size), perm=[2, 0, 1, 3]
     )
     matrix = checkpoint.matrix(prefix + "self_attn.o_proj.weight")
-    return graph.op(
-        "MatMul", graph.reshape(attended, -1, a.heads * a.head_size), graph.weight("o_proj", matrix.T)
-    )
+    return graph.project(graph.reshape(attended, -1, a.heads * a.head_size), "o_proj", matrix)
 
 
 def _projections(graph: _Graph, checkpoint: Checkpoint, prefix: str, value: str) -> tuple[str, str]:
@@ -192,7 +219,7 @@ def _projections(graph: _Graph, checkpoint: Checkpoint, prefix: str, value: str)
     a = checkpoint.architecture
     names = [f"{prefix}self_attn.{part}_proj" for part in "qkv"]
     matrix = np.concatenate([checkpoint.matrix(name + ".weight") for name in names])
-    projected = graph.op("MatMul", value, graph.weight("qkv_proj", matrix.T))
+    projected = graph.project(value, "qkv_proj", matrix)
     if names[0] + ".bias" in checkpoint.weights:
         bias = np.concatenate([checkpoint.matrix(name + ".bias") for name in names])
         projected = graph.op("Add", projected, graph.weight("qkv_bias", bias))
@@ -214,8 +241,10 @@ def _rotated(graph: _Graph, value: str, a: Architecture) -> str:
     half = a.head_size // 2
     frequencies = 1.0 / a.rope_theta ** (np.arange(half, dtype=np.float32) * 2 / a.head_size)
     positions = graph.reshape(graph.cast("indices", _F32), -1, 1, 1)
-    angles = graph.op("Mul", positions, graph.floats(frequencies.astype(np.float32)))
-    cos, sin = graph.op("Cos", angles), graph.op("Sin", angles)
+    # Angles are float32 in the models' own code, and stay so. onnxruntime has a Sin in float64 but no Cos.
+    angles = graph.wide(graph.op("Mul", positions, graph.singles(frequencies)))
+    sin = graph.op("Sin", angles)
+    cos = graph.op("Sin", graph.op("Add", angles, graph.floats(np.pi / 2)))
     low, high = graph.split(value, [half, half], axis=2)
     turned = (
         graph.op("Sub", graph.op("Mul", low, cos), graph.op("Mul", high, sin)),
@@ -225,20 +254,20 @@ def _rotated(graph: _Graph, value: str, a: Architecture) -> str:
 
 
 def _with_cache(graph: _Graph, new: str, cache: str, a: Architecture) -> str:
-    """The rows of the cache and then the new ones, ``float32[rows, kv heads, head size]``."""
+    """The rows of the cache and then the new ones, ``[rows, kv heads, head size]``."""
     rounded = graph.cast(graph.reshape(new, 1, -1, a.kv_width), _BF16, out=f"{cache}_out")
     rows = graph.op("Concat", cache, rounded, axis=1)
-    return graph.reshape(graph.cast(rows, _F32), -1, a.kv_heads, a.head_size)
+    return graph.reshape(graph.wide(rows), -1, a.kv_heads, a.head_size)
 
 
 def _feed_forward(graph: _Graph, checkpoint: Checkpoint, prefix: str, value: str) -> str:
     a = checkpoint.architecture
     parts = [checkpoint.matrix(f"{prefix}mlp.{name}_proj.weight") for name in ("gate", "up")]
-    both = graph.op("MatMul", value, graph.weight("gate_up_proj", np.concatenate(parts).T))
+    both = graph.project(value, "gate_up_proj", np.concatenate(parts))
     gate, up = graph.split(both, [a.inner, a.inner], axis=1)
     active = graph.op("Mul", graph.op("Mul", gate, graph.op("Sigmoid", gate)), up)
     matrix = checkpoint.matrix(prefix + "mlp.down_proj.weight")
-    return graph.op("MatMul", active, graph.weight("down_proj", matrix.T))
+    return graph.project(active, "down_proj", matrix)
 
 
 def _model(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import pytest
 from numpy.typing import NDArray
 
 from demo.checkpoint import CheckpointError, read_checkpoint, write_safetensors
-from demo.export_llm import main
+from demo.export_llm import main, usual_compute
+from demo.llm_graphs import Compute
 from hardware.virtual.format import read_groups
 from tests.golden.llm import MODELS, QWEN3, QWEN25, Golden, weights, write_checkpoint, write_package
 
@@ -173,3 +175,25 @@ def test_a_missing_weight_is_named(tmp_path: Path) -> None:
     write_checkpoint(QWEN3, tmp_path)
     with pytest.raises(CheckpointError, match=r"model\.nothing"):
         read_checkpoint(tmp_path).matrix("model.nothing")
+
+
+@pytest.mark.parametrize("compute", ["f32", "f64"])
+def test_the_precision_inside_can_be_asked_for(tmp_path: Path, compute: str) -> None:
+    write_checkpoint(QWEN3, tmp_path / "checkpoint")
+    assert main([str(tmp_path / "checkpoint"), str(tmp_path / "package"), "--compute", compute]) == 0
+    wide = {"f32": onnx.TensorProto.FLOAT, "f64": onnx.TensorProto.DOUBLE}[compute]
+    for path in (tmp_path / "package").glob("*.axmodel"):
+        graph = onnx.load(path).graph
+        weights = {
+            tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.BFLOAT16
+        }
+        casts = [node for node in graph.node if node.op_type == "Cast" and node.input[0] in weights]
+        assert len(casts) == len(weights) > 0
+        assert {node.attribute[0].i for node in casts} == {wide}
+
+
+def test_small_models_compute_in_float64_and_large_ones_in_float32(place: Path) -> None:
+    checkpoint = read_checkpoint(place / f"{QWEN3.name}-checkpoint")
+    assert usual_compute(checkpoint) is Compute.F64
+    large = replace(checkpoint, weights={"w": np.broadcast_to(np.float16(0), (5000, 5000))})
+    assert usual_compute(large) is Compute.F32
