@@ -81,6 +81,13 @@ def note_port(data_dir: Path, port: int) -> None:
     fresh.replace(data_dir / PORT_FILE)
 
 
+def forget_port(data_dir: Path, port: int) -> None:
+    """Take the note away, unless another process has left its own."""
+    note = data_dir / PORT_FILE
+    if note.exists() and note.read_text() == f"{port}\n":
+        note.unlink()
+
+
 def _refuse(message: str, code: int) -> int:
     sys.stderr.write(f"hearth api: {message}\n")
     return code
@@ -103,7 +110,10 @@ def main() -> int:
     host, port = listener.getsockname()[:2]
     note_port(settings.data_dir, port)
     log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
-    Server(configured(app, settings), app.state.context).run(sockets=[listener])
+    try:
+        Server(configured(app, settings), app.state.context).run(sockets=[listener])
+    finally:
+        forget_port(settings.data_dir, port)
     return 0
 
 

@@ -64,7 +64,8 @@ class StandIn:
     """Claims queued jobs as a worker does, and answers by what the last message says.
 
     ``say a|b|c`` tells these pieces, ``slow N`` tells N pieces 20 ms apart, ``burst N`` tells them as fast as
-    it can, ``wait`` goes on until it is told to stop, ``too long`` and ``lost`` fail; the rest is echoed.
+    it can, ``sleep S`` says nothing for so long, ``wait`` goes on until it is told to stop, ``too long`` and
+    ``lost`` fail; the rest is echoed.
     """
 
     settings: Settings
@@ -106,6 +107,8 @@ class StandIn:
             raise ContextTooLong("the prompt has 600 tokens, the context 512", param="messages")
         if asked == "lost":
             raise WorkerLost("the worker process died under this job more often than allowed")
+        if order == "sleep":
+            time.sleep(float(rest))
         if order == "load":
             for done in (1, 2, 3):
                 claim.append(Loading(claim.job.model, done, 3))

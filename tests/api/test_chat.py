@@ -265,6 +265,36 @@ async def test_who_waits_hears_his_place(
     assert chunks(response.text)[-1] == "[DONE]"
 
 
+async def test_silence_is_broken_by_signs_of_life(
+    client: httpx.AsyncClient, worker: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.stream.TICK_S", 0.05)
+    monkeypatch.setattr("api.stream.KEEP_ALIVE_S", 0.2)
+    response = await client.post(CHAT, json=ask("sleep 1", stream=True))
+    assert 2 <= comments(response.text).count("keep-alive") <= 5
+    assert chunks(response.text)[-1] == "[DONE]"
+
+
+async def test_a_card_that_rests_says_so_within_the_stream(
+    client: httpx.AsyncClient, worker: StandIn, house: redis.Redis
+) -> None:
+    answering = asyncio.create_task(client.post(CHAT, json=ask("slow 60", stream=True)))
+    await asyncio.to_thread(until, lambda: worker.seen)
+    house.set(keys.hold(CARD), board.encode(Hold("thermal", "81 °C", 1)))
+    await asyncio.sleep(0.8)
+    house.delete(keys.hold(CARD))
+    response = await answering
+    told = comments(response.text)
+    assert [line for line in told if not line.startswith("queued")] == [
+        "held reason=thermal 81 °C",
+        "resumed",
+    ]
+    text = [
+        json.loads(chunk)["choices"][0]["delta"].get("content", "") for chunk in chunks(response.text)[:-1]
+    ]
+    assert "".join(text) == "".join(f"{n} " for n in range(60))
+
+
 async def test_a_job_that_somebody_cancels_ends_its_answer(
     client: httpx.AsyncClient, worker: StandIn, house: redis.Redis
 ) -> None:

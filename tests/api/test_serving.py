@@ -169,6 +169,7 @@ def test_open_streams_end_properly_when_the_server_leaves(
     until(lambda: "chat" in told and "events" in told)
     began = time.monotonic()
     assert mortal.terminate() == 0
+    assert not (mortal.log.parent / "api.port").exists()
     assert time.monotonic() - began < 4
     for thread in threads:
         thread.join(5)
