@@ -29,7 +29,6 @@ _RETRY = {"max_retries": 2, "interval_start": 0.0, "interval_step": 0.05, "inter
 
 def configuration(settings: Settings) -> dict[str, Any]:
     """Everything Celery is told."""
-    every_s = settings.thermal.poll_s
     return {
         "broker_url": broker_url(settings),
         "broker_connection_retry_on_startup": True,
@@ -65,15 +64,16 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "timezone": "UTC",
         "enable_utc": True,
         "beat_schedule_filename": str(settings.data_dir / "beat-schedule"),
-        "beat_schedule": {
-            name: {
-                "task": f"hearth.{name}",
-                "schedule": every_s,
-                # A beat that could not be served in time is worth nothing.
-                "options": {"queue": MONITOR_QUEUE, "expires": every_s},
-            }
-            for name in ("poll", "sweep")
-        },
+        "beat_schedule": _beats(settings.thermal.poll_s),
+    }
+
+
+def _beats(every_s: float) -> dict[str, Any]:
+    """The monitor's duties. One that could not be served in time is worth nothing."""
+    options = {"queue": MONITOR_QUEUE, "expires": every_s}
+    return {
+        name: {"task": f"hearth.{name}", "schedule": every_s, "options": options}
+        for name in ("poll", "sweep")
     }
 
 

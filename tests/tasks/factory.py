@@ -11,6 +11,7 @@ import redis
 
 from tasks import board, claim, events, jobs, keys
 from tasks.claim import Owner
+from tasks.engines import Verdict
 from tasks.events import Event
 from tasks.jobs import ChatJob, JobClass, JobId
 
@@ -75,6 +76,10 @@ async def auntil(true: Callable[[], object], within_s: float = 5.0) -> None:
     async with asyncio.timeout(within_s):
         while not true():  # noqa: ASYNC110  # what is waited for is in Redis, which has no event to await
             await asyncio.sleep(0.001)
+
+
+def await_verdict(mine: claim.Claim, verdict: Verdict) -> None:
+    until(lambda: mine.signals.between_steps() is verdict)
 
 
 def hold_card(store: redis.Redis, card: str, reason: events.HoldReason) -> None:

@@ -1,34 +1,27 @@
 from __future__ import annotations
 
-import asyncio
-import threading
-import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import redis
 import redis.asyncio
 
-from config.settings import QueueSettings, Settings, read_settings
-from tasks import app, claim, events, keys
+from config.settings import QueueSettings, Settings
+from tasks import claim, events, keys
 from tasks.cancel import cancel
 from tasks.claim import Owner, claimed, take_card
-from tasks.connection import connect, connect_async
 from tasks.engines import Verdict
-from tasks.errors import ContextTooLong, QueueAway, Shutdown
-from tasks.events import Cancelled, Expired, Failed, Finished, Held, Loading, Queued, Resumed, Started
-from tasks.jobs import FinishReason, JobId
-from tasks.submit import submit, submit_many
-from tests.conftest import RedisServer
+from tasks.errors import ContextTooLong, Shutdown
+from tasks.events import Failed, Loading, Queued, Started
+from tasks.jobs import JobId
+from tasks.submit import submit_many
 from tests.tasks.conftest import Accept
 from tests.tasks.factory import (
     DONE,
     abandon,
+    await_verdict,
     delta,
     field,
-    hold_card,
     journal_of,
     make_job,
     run_to_end,
@@ -38,10 +31,6 @@ from tests.tasks.factory import (
 
 def _go_wrong(error: Exception) -> None:
     raise error
-
-
-def _told(mine: claim.Claim, verdict: Verdict) -> None:
-    until(lambda: mine.signals.between_steps() is verdict)
 
 
 async def test_a_job_runs_and_its_record_tells_of_it(
@@ -113,7 +102,7 @@ async def test_a_stale_worker_can_neither_append_nor_end(
         assert stale is not None
         heir = take_card("c0", store, owner.settings)
         stale.append(delta("from the grave", 1))
-        _told(stale, Verdict.LOST)
+        await_verdict(stale, Verdict.LOST)
         assert run_to_end(job, heir, delta("alive", 2))
         ended = journal_of(store, job)
         stale.append(DONE)
@@ -127,23 +116,6 @@ async def test_a_stale_worker_can_neither_append_nor_end(
         "TextDelta",
         "Finished",
     ]
-
-
-async def test_a_job_whose_hold_cannot_be_read_goes_back_in_the_end(
-    accept: Accept, owner: Owner, store: redis.Redis, settings: Settings
-) -> None:
-    hasty = settings.model_copy(update={"queue": QueueSettings(redis_patience_s=0.05)})
-    job = await accept()
-    store.set(keys.hold("c0"), '{"written by": "another version"}')
-
-    def run() -> None:
-        with claimed(job.submission.id, Owner("c0", owner.epoch, store, hasty)) as mine:
-            assert mine is not None
-            _told(mine, Verdict.LOST)
-
-    with pytest.raises(QueueAway):
-        run()
-    assert (field(store, job, "state"), field(store, job, "strikes")) == ("queued", "0")
 
 
 async def test_a_claim_of_the_same_process_voids_its_earlier_one(
@@ -217,7 +189,7 @@ async def test_a_later_attempt_knows_what_was_said(accept: Accept, owner: Owner,
         first.append(delta("one ", 1, 2))
         until(lambda: len(journal_of(store, job)) == 3)
         heir = take_card("c0", store, owner.settings)
-        _told(first, Verdict.LOST)
+        await_verdict(first, Verdict.LOST)
     with claimed(job.submission.id, heir) as second:
         assert second is not None
         assert second.emitted == (1, 2)
@@ -225,78 +197,6 @@ async def test_a_later_attempt_knows_what_was_said(accept: Accept, owner: Owner,
         second.append(DONE)
     assert field(store, job, "text") == "one two"
     assert field(store, job, "progress") == "3 10 tokens"
-
-
-async def test_cancelling_reaches_a_running_job_between_two_steps(
-    accept: Accept, owner: Owner, store: redis.Redis, astore: redis.asyncio.Redis
-) -> None:
-    job = await accept()
-    with claimed(job.submission.id, owner) as mine:
-        assert mine is not None
-        assert await cancel(astore, job.submission.id) == "running"
-        await asyncio.to_thread(_told, mine, Verdict.CANCEL)
-        mine.append(Finished(FinishReason.CANCELLED, events.Usage(3, 1), events.Timings()))
-    assert journal_of(store, job)[-1] == Cancelled("requested", events.Usage(3, 1))
-    assert field(store, job, "state") == "cancelled"
-
-
-async def test_a_job_that_ends_before_it_hears_of_the_cancelling_has_succeeded(
-    accept: Accept, owner: Owner, store: redis.Redis, astore: redis.asyncio.Redis
-) -> None:
-    job = await accept()
-    with claimed(job.submission.id, owner) as mine:
-        assert mine is not None
-        await cancel(astore, job.submission.id)
-        mine.append(DONE)
-    assert journal_of(store, job)[-1] == DONE
-
-
-async def test_an_engine_that_leaves_at_a_verdict_has_its_end_written(
-    accept: Accept, owner: Owner, store: redis.Redis, astore: redis.asyncio.Redis
-) -> None:
-    job = await accept()
-    with claimed(job.submission.id, owner) as mine:
-        assert mine is not None
-        await cancel(astore, job.submission.id)
-        await asyncio.to_thread(_told, mine, Verdict.CANCEL)
-    assert journal_of(store, job)[-1] == Cancelled("requested")
-
-
-async def test_cancelling_a_job_whose_worker_died_ends_it_at_the_handover(
-    accept: Accept, owner: Owner, store: redis.Redis, astore: redis.asyncio.Redis
-) -> None:
-    job = await accept()
-    abandon(job, owner)
-    await cancel(astore, job.submission.id)
-    take_card("c0", store, owner.settings)
-    assert journal_of(store, job)[-1] == Cancelled("requested")
-
-
-async def test_a_deadline_that_passes_while_queued_expires_the_job(
-    accept: Accept, owner: Owner, store: redis.Redis
-) -> None:
-    job = await accept(deadline_at_ms=int(time.time() * 1000) - 1)
-    assert not run_to_end(job, owner)
-    assert journal_of(store, job)[-1] == Expired()
-    assert field(store, job, "state") == "expired"
-
-
-async def test_a_deadline_that_passes_while_running_expires_the_job(
-    accept: Accept, owner: Owner, store: redis.Redis
-) -> None:
-    job = await accept(deadline_at_ms=int(time.time() * 1000) + 100)
-    with claimed(job.submission.id, owner) as mine:
-        assert mine is not None
-        _told(mine, Verdict.EXPIRE)
-    assert journal_of(store, job)[-1] == Expired()
-
-
-async def test_a_clock_that_jumped_ahead_of_the_reaper_expires_nothing(
-    accept: Accept, owner: Owner, store: redis.Redis
-) -> None:
-    job = await accept(deadline_at_ms=int(time.time() * 1000) - 1)
-    store.set(keys.CLOCK, int((time.time() - 3600) * 1000))
-    assert run_to_end(job, owner)
 
 
 async def test_errors_fit_for_clients_are_told_as_they_are(
@@ -376,122 +276,6 @@ async def test_a_given_back_job_keeps_its_place(accept: Accept, owner: Owner, st
     assert [job_id.decode() for job_id in waiting] == [first.submission.id, second.submission.id]
 
 
-@pytest.mark.parametrize("reason", ["thermal", "telemetry", "operator", "card_lost"])
-async def test_a_running_job_rests_while_its_card_is_held_and_says_so_once(
-    accept: Accept, owner: Owner, store: redis.Redis, reason: events.HoldReason
-) -> None:
-    job = await accept()
-    with claimed(job.submission.id, owner) as mine:
-        assert mine is not None
-        hold_card(store, "c0", reason)
-        until(lambda: mine._scribe.orders.hold is not None)
-        resting = threading.Thread(target=mine.signals.between_steps)
-        resting.start()
-        until(lambda: Held(reason, "resting") in journal_of(store, job))
-        store.delete(keys.hold("c0"))
-        resting.join(timeout=5)
-        assert mine.signals.between_steps() is Verdict.GO_ON
-        mine.append(DONE)
-    told = journal_of(store, job)
-    assert [type(event) for event in told[2:]] == [Held, Resumed, Finished]
-    assert field(store, job, "strikes") == "0"
-
-
-async def test_a_job_does_not_rest_for_its_own_loading(
-    accept: Accept, owner: Owner, store: redis.Redis
-) -> None:
-    job = await accept()
-    hold_card(store, "c0", "loading")
-    with claimed(job.submission.id, owner) as mine:
-        assert mine is not None
-        until(lambda: mine._scribe.orders.hold is not None)
-        assert mine.signals.between_steps() is Verdict.GO_ON
-        mine.append(DONE)
-
-
-async def test_a_resting_job_can_be_cancelled(
-    accept: Accept, owner: Owner, store: redis.Redis, astore: redis.asyncio.Redis
-) -> None:
-    job = await accept()
-    with claimed(job.submission.id, owner) as mine:
-        assert mine is not None
-        hold_card(store, "c0", "thermal")
-        until(lambda: mine._scribe.orders.hold is not None)
-        resting = asyncio.create_task(asyncio.to_thread(mine.signals.between_steps))
-        await cancel(astore, job.submission.id)
-        assert await resting is Verdict.CANCEL
-    assert isinstance(journal_of(store, job)[-1], Cancelled)
-
-
-async def test_a_call_that_outlasts_its_limit_lets_the_lease_run_out(
-    accept: Accept, owner: Owner, store: redis.Redis
-) -> None:
-    job = await accept()
-
-    def lease() -> float:
-        return store.zscore(keys.LEASES, job.submission.id) or 0.0
-
-    with claimed(job.submission.id, owner) as mine:
-        assert mine is not None
-        before = lease()
-        with mine.signals.calling_card(5.0):
-            assert mine.signals.call_limit_s == 5.0
-            until(lambda: lease() > before)
-        with mine.signals.calling_card(-1.0):
-            asked_at = mine._scribe.orders.heard_at
-            until(lambda: mine._scribe.orders.heard_at > asked_at)
-            stuck = lease()
-            asked_at = mine._scribe.orders.heard_at
-            until(lambda: mine._scribe.orders.heard_at > asked_at)
-            assert lease() == stuck
-        assert mine.signals.call_since_ms is None
-        until(lambda: lease() > stuck)
-        mine.append(DONE)
-
-
-async def test_the_process_can_say_what_it_is_at(accept: Accept, owner: Owner) -> None:
-    job = await accept()
-    assert claim.activity() is None
-    with claimed(job.submission.id, owner) as mine:
-        assert mine is not None
-        with mine.signals.calling_card(2.0):
-            now = claim.activity()
-            assert now is not None
-            assert (now.job_id, now.call_limit_s) == (job.submission.id, 2.0)
-        mine.append(DONE)
-    assert claim.activity() is None
-
-
-async def test_a_job_that_nobody_reads_is_cancelled_after_the_grace(
-    astore: redis.asyncio.Redis, store: redis.Redis, settings: Settings
-) -> None:
-    hasty = settings.model_copy(update={"queue": QueueSettings(reader_grace_s=0.05)})
-    job = make_job(has_reader=True)
-    await submit(astore, job, hasty)
-    owner = take_card("c0", store, hasty)
-    with claimed(job.submission.id, owner) as mine:
-        assert mine is not None
-        until(lambda: mine._scribe.orders.heard_at)
-        assert mine.signals.between_steps() is Verdict.GO_ON
-        store.delete(keys.reader(job.submission.id))
-        _told(mine, Verdict.CANCEL)
-    assert journal_of(store, job)[-1] == Cancelled("no_reader")
-
-
-async def test_a_reader_who_comes_back_within_the_grace_keeps_the_job(
-    accept: Accept, owner: Owner, store: redis.Redis
-) -> None:
-    job = await accept(has_reader=True)
-    with claimed(job.submission.id, owner) as mine:
-        assert mine is not None
-        store.delete(keys.reader(job.submission.id))
-        until(lambda: field(store, job, "reader_gone_at") is not None)
-        store.set(keys.reader(job.submission.id), "1")
-        until(lambda: field(store, job, "reader_gone_at") is None)
-        assert mine.signals.between_steps() is Verdict.GO_ON
-        mine.append(DONE)
-
-
 async def test_claiming_needs_an_owner(accept: Accept) -> None:
     job = await accept()
     with pytest.raises(RuntimeError, match="become_owner"), claimed(job.submission.id):
@@ -506,80 +290,3 @@ async def test_a_record_of_another_version_fails_and_the_queue_goes_on(
     assert not run_to_end(job, owner)
     assert field(store, job, "state") == "failed"
     assert isinstance(journal_of(store, job)[-1], Failed)
-
-
-@pytest.fixture
-def durable(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path, "--appendonly", "yes", "--appendfsync", "everysec")
-    yield server
-    server.kill()
-
-
-async def test_a_job_outlives_a_killed_redis(durable: RedisServer) -> None:
-    settings = read_settings(redis_url=durable.url)
-    app.configure(settings)
-    client, aclient = connect(settings), connect_async(settings)
-    job = make_job()
-    await submit(aclient, job, settings)
-    owner = take_card("c0", client, settings)
-    with claimed(job.submission.id, owner) as mine:
-        assert mine is not None
-        mine.append(delta("before ", 1))
-        until(lambda: len(journal_of(client, job)) == 3)
-        durable.kill()
-        mine.append(delta("during ", 2))
-        mine.append(delta("and still ", 3))
-        assert mine.signals.between_steps() is Verdict.GO_ON
-        starting = threading.Thread(target=durable.start)
-        starting.start()
-        mine.append(delta("after", 4))
-        mine.append(DONE)
-        starting.join()
-    told = journal_of(client, job)
-    assert [token for event in told if isinstance(event, events.TextDelta) for token in event.token_ids] == [
-        1,
-        2,
-        3,
-        4,
-    ]
-    assert (field(client, job, "state"), field(client, job, "strikes")) == ("succeeded", "0")
-    assert field(client, job, "text") == "before during and still after"
-    client.close()
-    await aclient.aclose()
-
-
-async def test_an_outage_beyond_patience_is_no_strike(durable: RedisServer) -> None:
-    settings = read_settings(redis_url=durable.url, queue=QueueSettings(redis_patience_s=0.05))
-    app.configure(settings)
-    client, aclient = connect(settings), connect_async(settings)
-    job = make_job()
-    await submit(aclient, job, settings)
-    owner = take_card("c0", client, settings)
-    starting = threading.Thread(target=durable.start)
-
-    def run_through_the_outage() -> None:
-        with claimed(job.submission.id, owner) as mine:
-            assert mine is not None
-            durable.kill()
-            mine.append(delta("unheard", 1))
-            _told(mine, Verdict.LOST)
-            starting.start()
-
-    with pytest.raises(QueueAway):
-        run_through_the_outage()
-    starting.join()
-    assert (field(client, job, "state"), field(client, job, "strikes")) == ("queued", "0")
-    assert journal_of(client, job)[-2:] == [delta("unheard", 1), Queued(1, "queue_away")]
-    client.close()
-    await aclient.aclose()
-
-
-async def test_who_is_told_to_stop_does_not_wait_for_an_absent_redis(
-    accept: Accept, owner: Owner, settings: Settings, tmp_path: Path
-) -> None:
-    nowhere = connect(read_settings(redis_url=f"unix://{tmp_path}/none.sock"))
-    lonely = Owner("c0", 1, nowhere, settings)
-    claim.stopping.set()
-    with pytest.raises(Shutdown), claimed(make_job().submission.id, lonely):
-        pass
-    nowhere.close()
