@@ -7,6 +7,9 @@ import sys
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+DEFAULT_URL = "http://127.0.0.1:8850"
+"""Where the other commands look for a server that they are not told of."""
+
 
 @dataclass(slots=True)
 class Serving:
@@ -78,8 +81,13 @@ def _card(card: dict[str, Any]) -> str:
 
 
 def _first_steps(serving: Serving) -> list[str]:
-    model = serving.models[0]["id"] if serving.models else "MODEL"
+    if not serving.models:
+        return [
+            f"There is no model to use yet: put one into {serving.models_dir}, it is found within seconds."
+        ]
+    model = serving.models[0]["id"]
     key = ' -H "authorization: Bearer $HEARTH_API_KEY"' if serving.needs_key else ""
+    elsewhere = "" if serving.url == DEFAULT_URL else f"HEARTH_URL={serving.url} "
     body = json.dumps(
         {"model": model, "messages": [{"role": "user", "content": "What is Hearth?"}], "stream": True}
     )
@@ -87,5 +95,5 @@ def _first_steps(serving: Serving) -> list[str]:
         "Try it:",
         f"  curl -sN {serving.url}/v1/chat/completions -H 'content-type: application/json'{key} \\",
         f"       -d '{body}'",
-        '  ./hearth chat "What is Hearth?"',
+        f'  {elsewhere}./hearth chat "What is Hearth?"',
     ]

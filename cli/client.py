@@ -10,10 +10,10 @@ from typing import Any, Self
 
 import httpx
 
+from cli.banner import DEFAULT_URL
 from cli.errors import CliError
 from cli.sse import Comment, Message, messages
 
-DEFAULT_URL = "http://127.0.0.1:8850"
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 SILENCE_S = 60.0
 """A stream says something every few seconds, if only that it lives."""

@@ -24,7 +24,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for number, name in enumerate(columns):
+            # The first column is there to be copied: it is never cut short.
+            widest = max(len(row[number]) for row in shown)
+            table.add_column(name, no_wrap=number == 0, min_width=widest if number == 0 else None)
         for row in shown:
             table.add_row(*(Text(cell) for cell in row))
         Console().print(table)

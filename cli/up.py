@@ -114,6 +114,7 @@ class _House:
         )
         supervisor.card_is_virtual = self._settings.card == "virtual"
         supervisor.watch_signals()
+        say(f"starting; everything is kept in {self._settings.data_dir}")
         try:
             serving = await self._start(supervisor)
             banner.show(serving, as_json=self._options.as_json)
