@@ -21,6 +21,9 @@ AWAY = (RedisConnectionError, RedisTimeoutError, OSError)
 SOCKET_TIMEOUT_S = 5.0
 """A command that has had no answer for this long is given up. Longer than any blocking read of ours."""
 
+POOL_SIZE = 32
+"""Connections of one event loop: a command takes a fraction of a millisecond, one reads all journals."""
+
 _OPTIONS: dict[str, Any] = {
     "decode_responses": False,
     "socket_timeout": SOCKET_TIMEOUT_S,
@@ -78,7 +81,10 @@ class _Cancellable:
 def connect_async(settings: Settings) -> redis.asyncio.Redis:
     """Like ``connect``, for the event loop."""
     retry = AsyncRetry(ConstantBackoff(0.02), 1)
-    pool = redis.asyncio.ConnectionPool.from_url(address(settings), retry=retry, **_OPTIONS)
+    # Two hundred requests at once take turns: the plain pool refuses the hundred-and-first.
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
+        address(settings), retry=retry, max_connections=POOL_SIZE, timeout=SOCKET_TIMEOUT_S, **_OPTIONS
+    )
     kind = pool.connection_class
     pool.connection_class = type(f"Cancellable{kind.__name__}", (_Cancellable, kind), {})
     return redis.asyncio.Redis.from_pool(pool)

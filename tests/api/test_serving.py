@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
@@ -278,6 +279,21 @@ def test_metadata_is_quick_while_the_card_is_busy(http: httpx.Client, worker: St
         assert http.get("/v1/models").status_code == 200
         taken.append(time.perf_counter() - began)
     assert sorted(taken)[50] < 0.05
+
+
+async def test_a_crowd_of_readers_is_served(served: Served, worker: StandIn) -> None:
+    worker.paused = True
+    limits = httpx.Limits(max_connections=200)
+    async with httpx.AsyncClient(base_url=served.url, timeout=30, limits=limits) as client:
+        jobs = [{**ask(f"say {n}"), "class": "batch"} for n in range(150)]
+        listed = (await client.post("/v1/jobs", json=jobs)).json()
+        reading = [asyncio.create_task(client.get(job["urls"]["events"])) for job in listed["data"]]
+        await asyncio.sleep(0.5)
+        worker.paused = False
+        told = await asyncio.gather(*reading)
+    assert {response.status_code for response in told} == {200}
+    for n, response in enumerate(told):
+        assert f'"text":"{n}"' in response.text
 
 
 def test_after_redis_comes_back_the_api_serves_again(settings: Settings, tmp_path_factory: Any) -> None:
