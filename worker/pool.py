@@ -114,7 +114,7 @@ class CardAsynPool(_AsynPool):  # type: ignore[misc]  # untyped, see above
             super()._repopulate_pool(exitcodes)
 
     def _count_stillborn(self, dead: int) -> None:
-        """Give up on a child that dies again and again before it has the card: a supervisor waits in between."""
+        """Give up on a child that dies again and again before it has the card; supervisors back off."""
         self._stillborn = self._stillborn + dead if Seat.link.stage is Stage.STARTING else 0
         if self._stillborn >= _STILLBORN_LIMIT:
             times = f"{self._stillborn} times before it had opened the card"

@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 
 from config.settings import VirtualCardSettings
+from hardware.card import CardInfo
 from hardware.virtual.card import virtual_info
 from tasks import claim
 from worker.boot import Stop, _survive_the_parent
@@ -45,7 +46,7 @@ def soon(ask: Callable[[], bool]) -> bool:
     [pytest.param(VIRTUAL, signal.SIGKILL, id="virtual"), pytest.param(REAL, 0, id="real")],
 )
 def test_only_the_owner_of_a_virtual_card_dies_with_its_parent(
-    info: object, dies_with_its_parent: int
+    info: CardInfo, dies_with_its_parent: int
 ) -> None:
     def act() -> bool:
         libc = ctypes.CDLL(None)

@@ -44,14 +44,13 @@ def pauses(home: House, job: JobId) -> list[Event]:
     return [event for event in home.events(job) if isinstance(event, Held | Resumed)]
 
 
-async def test_the_first_reading_opens_the_queue_without_waiting_for_a_beat(home: House) -> None:
-    monitor = home.start("monitor", "-m", "worker", "monitor", HEARTH_THERMAL__POLL_S="60")
+def test_a_monitor_reads_and_scans_at_once_and_leaves_when_told(home: House) -> None:
+    monitor = home.start("early", "-m", "worker", "monitor", HEARTH_THERMAL__POLL_S="60")
     monitor.until_logged("watching")
-    home.store.delete(keys.telemetry(CARD), keys.hold(CARD))
-    npu = home.start_npu()
-    assert home.until_ended(await home.submit()) == "succeeded"
-    assert [monitor.stop(), npu.stop()] == [0, 0]
+    assert home.store.exists(keys.telemetry(CARD), keys.CATALOG) == 2
+    assert monitor.stop() == 0
     assert "Traceback" not in monitor.log
+    home.store.delete(keys.telemetry(CARD))
 
 
 async def test_a_hot_card_rests_in_the_middle_of_an_answer(

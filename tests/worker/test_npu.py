@@ -107,6 +107,10 @@ async def test_a_job_runs_and_the_log_says_that_the_card_is_virtual(home: House,
     until(lambda: "alpha" in residents(), "the model among the residents")
 
 
+def test_a_worker_that_is_ready_asks_the_monitor_for_a_reading(home: House, npu: Service) -> None:
+    until(lambda: "hearth.poll" in str(home.store.lrange("monitor", 0, -1)), "a message to the monitor")
+
+
 async def test_a_worker_that_starts_held_consumes_nothing_and_goes_on_within_a_second(
     home: House, npu: Service
 ) -> None:
