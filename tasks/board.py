@@ -19,7 +19,8 @@ class Model:
 
     ``context`` and ``longest_token_bytes`` are None where only loading can tell. ``problem`` says why a
     package cannot be used, and what to do about it; a usable one has none. ``sampling`` holds the package's
-    own values for what a request leaves open: ``temperature``, ``top_k``, ``top_p``, ``max_tokens``.
+    own values for what a request leaves open, by the names of ``tasks.jobs.Sampling``. ``knows_tools`` and
+    ``knows_thinking`` say what its chat template is made for.
     """
 
     id: str
@@ -34,6 +35,8 @@ class Model:
     is_demo: bool = False
     problem: str | None = None
     sampling: Mapping[str, float] = field(default_factory=dict)
+    knows_tools: bool = False
+    knows_thinking: bool = False
 
 
 @dataclass(frozen=True, slots=True)

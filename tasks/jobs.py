@@ -84,13 +84,15 @@ class ToolChoice(StrEnum):
 class Message:
     """One turn of a conversation, as the chat template wants it.
 
-    ``calls`` stand in an assistant's turn, ``call_id`` in a tool's: which call it is the result of.
+    ``calls`` and ``reasoning`` stand in an assistant's turn, ``call_id`` in a tool's: which call it is the
+    result of.
     """
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str
     calls: tuple[Call, ...] = ()
     call_id: str | None = None
+    reasoning: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,10 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class ChatJob:
-    """Answer ``messages`` with ``model``."""
+    """Answer ``messages`` with ``model``.
+
+    ``calls_once``: the answer ends behind its first call of a tool.
+    """
 
     submission: Submission
     model: str
@@ -160,6 +165,7 @@ class ChatJob:
     template_options: Mapping[str, Any] = field(default_factory=dict)
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice | str = ToolChoice.AUTO
+    calls_once: bool = False
     thinking: Thinking = Thinking()
     kind: Literal[JobKind.CHAT] = JobKind.CHAT
 

@@ -282,6 +282,7 @@ class Journals:
             except AWAY as error:
                 log.warning("readers not renewed, Redis is away: %s", error)
                 await asyncio.sleep(_RETRY_S)
+                self._tidy.set()
 
     async def _keep_readers(self) -> None:
         left, self._left = self._left, set()
@@ -296,7 +297,11 @@ class Journals:
                 pipe.delete(keys.reader(job_id))
             for job_id in read:
                 pipe.set(keys.reader(job_id), b"1", px=int(self._reader_ttl_s * 1000))
-            await pipe.execute()
+            try:
+                await pipe.execute()
+            except AWAY:
+                self._left |= left
+                raise
 
     def _look_at_records(self) -> None:
         for group in self._followers.values():
