@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,16 +76,25 @@ class House:
         self.process.send_signal(number)
 
     def close(self) -> None:
-        if self.process.poll() is None:
-            family = self.everybody()
-            self.process.kill()
-            for member in family:
-                if member.is_running():
-                    member.kill()
+        family = self.everybody() if self.process.poll() is None else []
+        self.process.kill()
+        for member in [*family, *self._left_behind()]:
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
         for pipe in (self.process.stdout, self.process.stderr):
             if pipe is not None:
                 pipe.close()
         self.process.wait()
+
+    def _left_behind(self) -> list[psutil.Process]:
+        """What a supervisor that failed its test did not take along."""
+        told = {int(line.split()[2]) for line in self.told() if " start " in line}
+        return [
+            process
+            for process in psutil.process_iter(["cmdline"])
+            if any(str(self.data_dir) in word for word in process.info["cmdline"] or ())
+            or (process.pid in told and "tests/cli/standin.py" in " ".join(process.info["cmdline"] or ()))
+        ]
 
 
 def until(holds: Callable[[], object], patience_s: float = PATIENCE_S) -> None:
