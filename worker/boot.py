@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import redis
@@ -25,6 +26,7 @@ from tasks.connection import connect
 from tasks.engines import engines
 from tasks.monitor import poll
 from worker.link import Link
+from worker.pool import BootError
 
 if TYPE_CHECKING:
     from hardware.card import Card, CardInfo
@@ -39,10 +41,6 @@ FIRST_READING_EXPIRES_S = 30.0
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 _PR_SET_PDEATHSIG = 1
 _RETRY_S = 0.2
-
-
-class BootError(Exception):
-    """The child cannot become the owner of the card. The message is one line, for people."""
 
 
 class Stop:
@@ -100,7 +98,12 @@ class CardOwner:
 
     def settle(self) -> None:
         """Load the only chat model there is, so that the first request need not wait for it."""
-        self._residency.preload()
+        try:
+            self._residency.preload()
+        except Exception:
+            # Jobs can still be answered, or fail one by one with words; else the child would die here,
+            # and its successor too.
+            log.exception("could not load a model ahead of its first job")
 
     def leave(self) -> None:
         """Unload in order, close the card, stop beating. A lost card is left alone."""
@@ -137,7 +140,7 @@ def models_here() -> Models:
     from models.catalog import scan
     from models.load import loading
 
-    return Models(scan, loading)
+    return Models(scan, partial(loading, options=settings().models))
 
 
 def boot(link: Link, models: Callable[[], Models] = models_here) -> CardOwner:

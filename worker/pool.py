@@ -8,6 +8,7 @@ leaves between two jobs; and it closes its card before it goes.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
@@ -22,11 +23,17 @@ _AsynPool: Any = asynpool.AsynPool
 _TaskPool: Any = prefork.TaskPool
 """celery-types 0.26 knows half of what these classes have; they are taken as untyped."""
 
+log = logging.getLogger("hearth.card")
+
 _NEVER_S = 10 * 365 * 86400.0
 
 _IDLE_LOOK_S = 0.25
 _EXIT_FAILURE = 1
 _STILLBORN_LIMIT = 3
+
+
+class BootError(Exception):
+    """The child cannot become the owner of the card. The message is one line, for people."""
 
 
 class Owner(Protocol):
@@ -59,6 +66,8 @@ class CardProcess(_Worker):  # type: ignore[misc]  # untyped, see above
         try:
             self.owner = Seat.boot(Seat.link)
         except Exception as error:
+            if not isinstance(error, BootError):
+                log.exception("the card's process failed to start in a way nobody foresaw")
             # Told to stop in the middle of its boot, a child has not failed.
             if not Seat.link.is_draining:
                 Seat.link.fail(str(error) or type(error).__name__)
