@@ -97,6 +97,7 @@ class JournalStream(Response):
         self._request_id = request_id
         self._waiting = _Waiting(context, job_id, place)
         self._said_s = time.monotonic()
+        self._final = b""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -122,15 +123,18 @@ class JournalStream(Response):
         error = telling.exception()
         if isinstance(error, Exception):
             return self._voice.fail(problem_of(error, self._request_id))
-        return b""
+        return self._final
 
     async def _tell(self) -> None:
         try:
             async for entry in self._entries:
                 self._waiting.note(entry)
-                await self._say(await self._voice.tell(entry) or _aside(entry))
+                words = await self._voice.tell(entry) or _aside(entry)
                 if is_terminal(entry.event):
+                    # The end of the job and the end of the body leave in one write.
+                    self._final = words
                     return
+                await self._say(words)
         finally:
             await self._entries.aclose()
 
