@@ -90,14 +90,24 @@ def first_token_overhead_ms(url: str, number: int) -> float:
             job_id = reply.headers["x-job-id"]
         if first_ms is None:
             raise RuntimeError(f"{job_id} streamed no token")
-        card_ms = client.get(f"/v1/jobs/{job_id}").json()["timings"]["first_token_card_ms"]
-    return first_ms - float(card_ms)
+        return first_ms - _card_ms(client, job_id)
+
+
+def _card_ms(client: httpx.Client, job_id: str) -> float:
+    """The card's own time up to the first token, as the job's last event tells it."""
+    for line in client.get(f"/v1/jobs/{job_id}/events").text.splitlines():
+        if line.startswith("data: ") and '"finished"' in line:
+            return float(json.loads(line[6:])["timings"]["first_token_card_ms"])
+    raise RuntimeError(f"{job_id} did not finish")
 
 
 def _content(line: str) -> str:
     if not line.startswith("data: {"):
         return ""
-    choices = json.loads(line[6:])["choices"]
+    chunk = json.loads(line[6:])
+    if "error" in chunk:
+        raise RuntimeError(chunk["error"]["message"])
+    choices = chunk["choices"]
     return choices[0]["delta"].get("content") or "" if choices else ""
 
 
