@@ -60,9 +60,12 @@ class PrivateRedis:
             inherit_fds=(self._lock,),
         )
 
-    def release(self) -> None:
-        """Drop our own hold on the lock; the server's lasts until it ends."""
+    def close(self) -> None:
+        """Let go of the files when the server has ended; a directory made for the socket alone goes too."""
         os.close(self._lock)
+        if self.socket.parent != self.directory:
+            with suppress(OSError):
+                self.socket.parent.rmdir()
 
     async def answers(self) -> None:
         """Return when it takes commands. Reading back a long append-only file may take a while."""

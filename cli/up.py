@@ -53,7 +53,11 @@ def up(settings: Settings, options: Options, table: Table = process_table) -> in
         wheel.install(settings.axengine_wheel, say)
         private = PrivateRedis(settings.data_dir) if settings.redis_url is None else None
         redis_url = private.url if private else _reached(settings)
-        return asyncio.run(_House(settings, options, table, private, redis_url, logs, began_s).serve())
+        try:
+            return asyncio.run(_House(settings, options, table, private, redis_url, logs, began_s).serve())
+        finally:
+            if private is not None:
+                private.close()
     finally:
         lock.release()
 
