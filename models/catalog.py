@@ -17,11 +17,14 @@ from hardware.virtual.format import read_groups
 from models.llm.geometry import Geometry, combine, read_layer, read_post
 from models.llm.package import (
     LlmPackage,
+    chat_template,
     check_embedding,
     chip_names,
     directories,
     find_package,
     is_llm,
+    knows_thinking,
+    knows_tools,
     named_context,
 )
 from models.manifest import MANIFEST, Manifest, PackageProblem, read_manifest, suggested_sampling
@@ -147,6 +150,7 @@ def _complete(blank: Model, directory: Path, manifest: Manifest) -> Model:
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise PackageProblem(f"tokenizer.json cannot be read ({error}): download it again") from None
     sampling = suggested_sampling(directory) or suggested_sampling(package.layers[0].parent)
+    template = chat_template(package.tokenizer)
     return replace(
         blank,
         size_bytes=package.size_bytes,
@@ -155,6 +159,8 @@ def _complete(blank: Model, directory: Path, manifest: Manifest) -> Model:
         longest_token_bytes=token_bytes,
         family=package.family,
         sampling={**sampling, **manifest.sampling},
+        knows_tools=knows_tools(template),
+        knows_thinking=knows_thinking(template),
     )
 
 

@@ -15,9 +15,24 @@ _SAMPLING_BOUNDS: Mapping[str, tuple[float, float]] = {
     "temperature": (0.0, 2.0),
     "top_k": (0, 1_000_000),
     "top_p": (0.0, 1.0),
+    "min_p": (0.0, 1.0),
+    "typical_p": (0.01, 1.0),
+    "repetition_penalty": (0.01, 10.0),
+    "repetition_window": (0, 1_000_000),
+    "frequency_penalty": (-2.0, 2.0),
+    "presence_penalty": (-2.0, 2.0),
     "max_tokens": (1, 1_000_000),
 }
-_WHOLE = frozenset({"top_k", "max_tokens"})
+_WHOLE = frozenset({"top_k", "repetition_window", "max_tokens"})
+_GENERATION = ("temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty")
+_POST = {
+    "temperature": ("enable_temperature", "temperature"),
+    "top_k": ("enable_top_k_sampling", "top_k"),
+    "top_p": ("enable_top_p_sampling", "top_p"),
+    "repetition_penalty": ("enable_repetition_penalty", "repetition_penalty"),
+    "repetition_window": ("enable_repetition_penalty", "penalty_window"),
+}
+"""AXERA's ``post_config.json``: the switch of each option, and where its value stands."""
 
 
 class PackageProblem(Exception):
@@ -29,7 +44,7 @@ class Manifest:
     """What ``hearth.toml`` holds. Absent keys are None or empty.
 
     ``alias`` becomes the model's id, ``aliases`` are further names; ``sampling`` are the values for what a
-    request leaves open: ``temperature``, ``top_k``, ``top_p``, ``max_tokens``.
+    request leaves open, by the names of ``tasks.jobs.Sampling``.
     """
 
     alias: str | None = None
@@ -100,21 +115,12 @@ def suggested_sampling(directory: Path) -> dict[str, float]:
     if generation:
         if generation.get("do_sample") is False:
             return {"temperature": 0.0}
-        return {
-            name: generation[name]
-            for name in ("temperature", "top_k", "top_p")
-            if _fits(name, generation.get(name))
-        }
+        return {name: generation[name] for name in _GENERATION if _fits(name, generation.get(name))}
     post = read_json(directory / "post_config.json")
-    switches = {
-        "temperature": "enable_temperature",
-        "top_k": "enable_top_k_sampling",
-        "top_p": "enable_top_p_sampling",
-    }
     return {
-        name: post[name]
-        for name, switch in switches.items()
-        if post.get(switch) and _fits(name, post.get(name))
+        name: post[key]
+        for name, (switch, key) in _POST.items()
+        if post.get(switch) and _fits(name, post.get(key))
     }
 
 

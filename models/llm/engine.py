@@ -1,32 +1,19 @@
-"""A language model on a card: messages in, a stream of text out, and the same text after an interruption."""
+"""A language model on a card: messages in, events out, and the same ones after an interruption."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
 
 from hardware.card import Card
 from models.boundary import card_errors
+from models.llm.answer import Answer
 from models.llm.context import Context, Ready
 from models.llm.network import Network
-from models.llm.sampling import Chooser, Sampler
 from models.llm.template import ChatTokenizer
-from models.llm.text import Piece, TextStream
 from tasks.engines import Signals, Verdict
-from tasks.errors import ContextTooLong
-from tasks.events import Cancelled, Event, Expired, Finished, TextDelta, Timings, Usage
+from tasks.events import Cancelled, Event, Expired, Finished, Timings, Usage
 from tasks.jobs import ChatJob, FinishReason
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """A chat job as numbers: ids in, at most ``limit`` ids out, chosen by ``choose``."""
-
-    prompt: list[int]
-    limit: int
-    choose: Chooser
-    warnings: tuple[str, ...]
 
 
 class _Watch:
@@ -70,7 +57,6 @@ class LlmEngine:
         self._name = name
         self._network = network
         self._tokenizer = tokenizer
-        self._sampler = Sampler(network.geometry.vocab)
         self._size_bytes = size_bytes
         self._context = Context(network, step_s)
 
@@ -93,92 +79,61 @@ class LlmEngine:
 
         Usage counts the tokens the text was made of; the token that ends an answer is not among them.
         """
-        task = self._task(job)
-        text = TextStream(self._tokenizer.decode, job.sampling.stop)
-        text.resume(emitted)
+        answer = Answer.to(job, self._name, self._tokenizer, self._network.geometry)
+        answer.resume(emitted)
         watch = _Watch(self._network.card)
         with card_errors():
-            yield from self._answer(task, list(emitted), text, signals, watch)
+            yield from self._answer(answer, signals, watch)
 
-    def _task(self, job: ChatJob) -> _Task:
-        sampling = job.sampling
-        prompt = self._tokenizer.prompt_ids(job.messages, job.template_options)
-        room = self.context - len(prompt)
-        if room < 1:
-            raise ContextTooLong(
-                f"the prompt has {len(prompt)} tokens; the context of {self._name} is {self.context} tokens, "
-                "prompt and answer together",
-                param="messages",
-            )
-        warnings = [
-            f"the model's chat template does not know {name}: it was ignored"
-            for name in self._tokenizer.unknown_options(job.template_options)
-        ]
-        wanted = sampling.max_tokens if sampling.max_tokens is not None else room
-        if wanted > room:
-            warnings.append(
-                f"max_tokens was lowered from {wanted} to {room}: the prompt has {len(prompt)} tokens "
-                f"and the context is {self.context}"
-            )
-        return _Task(prompt, min(wanted, room), self._sampler.chooser(sampling), tuple(warnings))
-
-    def _answer(
-        self, task: _Task, told: list[int], text: TextStream, signals: Signals, watch: _Watch
-    ) -> Iterator[Event]:
-        """Everything after the prompt is known. ``told`` grows by every token of the answer."""
-        if text.stopped or len(told) >= task.limit:
-            # The earlier attempt had told all its text, and only not said that it was the end.
-            yield self._finished(
-                task, told, FinishReason.STOP if text.stopped else FinishReason.LENGTH, watch
-            )
+    def _answer(self, answer: Answer, signals: Signals, watch: _Watch) -> Iterator[Event]:
+        """Everything after the prompt is known."""
+        if answer.is_whole:
+            # The earlier attempt had told all of it, and only not said that it was the end.
+            yield self._finished(answer, answer.reason, watch)
             return
-        prepared = self._context.bring(task.prompt, told, signals)
+        prepared = self._context.bring(answer.prompt, answer.told, signals)
         if isinstance(prepared, Verdict):
-            yield from _farewell(prepared, _usage(task, told, watch))
+            yield from _farewell(prepared, _usage(answer, watch))
             return
         watch.prefilled(prepared)
-        ending = yield from self._generate(task, told, prepared, text, signals, watch)
+        ending = yield from self._generate(answer, prepared, signals, watch)
         if isinstance(ending, Verdict):
-            yield from _farewell(ending, _usage(task, told, watch))
+            yield from _farewell(ending, _usage(answer, watch))
         else:
-            yield self._finished(task, told, ending, watch)
+            yield self._finished(answer, ending, watch)
 
     def _generate(
-        self, task: _Task, told: list[int], ready: Ready, text: TextStream, signals: Signals, watch: _Watch
+        self, answer: Answer, ready: Ready, signals: Signals, watch: _Watch
     ) -> Generator[Event, None, FinishReason | Verdict]:
         logits, is_first = ready.logits, True
         while True:
-            position = len(task.prompt) + len(told)
-            token = task.choose(logits, position)
+            token = answer.choose(logits)
             if is_first:
                 watch.chose_first()
                 is_first = False
-            if token in self._tokenizer.stop_ids:
-                yield from _told(text.finish())
-                return FinishReason.STOP
-            told.append(token)
-            yield from _told(text.push(token))
-            if text.stopped:
-                return FinishReason.STOP
-            if len(told) == task.limit:
-                yield from _told(text.finish())
-                return FinishReason.STOP if text.stopped else FinishReason.LENGTH
+            if token is None:
+                yield from answer.finish()
+                return answer.reason
+            yield from answer.tell(token)
+            if answer.is_whole:
+                yield from answer.finish()
+                return answer.reason
             verdict = signals.between_steps()
             if verdict is not Verdict.GO_ON:
                 return verdict
             logits = self._context.step(token, signals)
 
-    def _finished(self, task: _Task, told: list[int], reason: FinishReason, watch: _Watch) -> Finished:
-        return Finished(reason, _usage(task, told, watch), watch.timings(), warnings=task.warnings)
+    def _finished(self, answer: Answer, reason: FinishReason, watch: _Watch) -> Finished:
+        return Finished(reason, _usage(answer, watch), watch.timings(), warnings=answer.warnings)
 
 
-def _usage(task: _Task, told: list[int], watch: _Watch) -> Usage:
-    return Usage(len(task.prompt), len(told), cached_tokens=watch.cached_tokens)
-
-
-def _told(piece: Piece | None) -> Iterator[Event]:
-    if piece is not None:
-        yield TextDelta(piece.text, piece.token_ids)
+def _usage(answer: Answer, watch: _Watch) -> Usage:
+    return Usage(
+        len(answer.prompt),
+        len(answer.told),
+        cached_tokens=watch.cached_tokens,
+        reasoning_tokens=answer.reasoning_tokens,
+    )
 
 
 def _farewell(verdict: Verdict, usage: Usage) -> Iterator[Event]:

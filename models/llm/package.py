@@ -101,6 +101,24 @@ def named_context(package: LlmPackage) -> int | None:
     return None
 
 
+def chat_template(tokenizer: Path) -> str:
+    """The templates beside ``tokenizer.json``, all of them; empty when there is none."""
+    path = tokenizer / "chat_template.jinja"
+    if path.is_file():
+        return path.read_text(encoding="utf-8", errors="replace")
+    return str(read_json(tokenizer / "tokenizer_config.json").get("chat_template") or "")
+
+
+def knows_tools(template: str) -> bool:
+    """Whether a chat template shows tools, and has them called in the form that is understood here."""
+    return "tools" in template and "<tool_call>" in template
+
+
+def knows_thinking(template: str) -> bool:
+    """Whether models of a chat template write their thoughts between marks."""
+    return "<think>" in template
+
+
 def refuse_pointer(path: Path) -> None:
     """Raises PackageProblem when ``path`` is empty, or a Git LFS pointer instead of the file itself."""
     size_bytes = path.stat().st_size

@@ -10,9 +10,10 @@ llama.cpp applies the temperature last: its users find that top-p, min-p and typ
 distribution; at temperature 1 that is the same. Each filter sees what the one before it left, as a
 distribution of its own.
 
-Exactly: in float64, from the bf16 logits as they are. Where a filter's border runs through equally probable
-tokens the lowest ids stay, so a set has the size its definition says (transformers keeps all of a tie at the
-border of top-k and of typical). Greedy is the first maximum.
+Exactly: in float64, from the bf16 logits as they are. Float32 logits are rounded to bf16 first, as most
+packages' last graph does by itself; only their greedy choice is made before. Where a filter's border runs
+through equally probable tokens the lowest ids stay, so a set has the size its definition says (transformers
+keeps all of a tie at the border of top-k and of typical). Greedy is the first maximum.
 
 Log-probabilities are the model's: the softmax of the raw logits, before anything above, as OpenAI gives them;
 they do not depend on the options.
@@ -31,7 +32,7 @@ from numpy.typing import NDArray
 from models.llm import filters
 from models.llm.filters import Filter, Levels
 from models.llm.penalties import Adjustment, History, Penalties
-from models.llm.spectrum import Bits, Ids, Mask, Spectrum, are_allowed
+from models.llm.spectrum import Bits, Ids, Mask, Rounding, Spectrum, are_allowed
 from tasks.errors import EngineError
 
 __all__ = ["Choice", "History", "Sampler", "SamplerOptions", "Uniform", "make_sampler"]
@@ -149,6 +150,7 @@ class Sampler:
             options.answer_window,
         )
         self._spectrum = Spectrum(vocab_size)
+        self._round: Rounding | None = None
         self._adjust = None if penalties.are_none else Adjustment(penalties)
         self._is_greedy = options.temperature == 0 or options.top_k == 1
         self._temperature = options.temperature or 1.0
@@ -164,7 +166,8 @@ class Sampler:
         history: History | None = None,
         allowed: Mask | None = None,
     ) -> Choice:
-        """Choose the token at ``position``. ``logits``: bfloat16[vocab], or their bits as uint16[vocab].
+        """Choose the token at ``position``. ``logits``: bfloat16[vocab], their bits as uint16[vocab], or
+        float32[vocab].
 
         ``allowed``: the tokens that may follow at all, ``bool[vocab]`` or bits packed little-endian.
 
@@ -174,7 +177,8 @@ class Sampler:
         """
         bits = self._bits_of(logits)
         if self._is_greedy and self._adjust is None and allowed is None:
-            return self._told(bits, self._spectrum.argmax(bits), None)
+            is_wide = logits.dtype == np.float32
+            return self._told(bits, int(logits.argmax()) if is_wide else self._spectrum.argmax(bits), None)
         adjusted = self._adjusted(bits, history, allowed)
         candidates = self._candidates(bits, adjusted, allowed)
         level, rank = filters.draw(candidates.levels, 0.0 if self._is_greedy else self._uniform(position))
@@ -207,8 +211,12 @@ class Sampler:
     def _bits_of(self, logits: NDArray[Any]) -> Bits:
         if logits.shape != (self._spectrum.vocab,):
             raise ValueError(f"logits of shape {logits.shape}, expected ({self._spectrum.vocab},)")
+        if logits.dtype == np.float32:
+            if self._round is None:
+                self._round = Rounding(self._spectrum.vocab)
+            return self._round(logits)
         if logits.dtype.name not in ("bfloat16", "uint16"):
-            raise ValueError(f"logits of type {logits.dtype}, expected bfloat16 or its bits as uint16")
+            raise ValueError(f"logits of type {logits.dtype}, expected bfloat16, its bits, or float32")
         return logits.view(np.uint16)
 
     def _adjusted(self, bits: Bits, history: History | None, allowed: Mask | None) -> Adjusted | None:

@@ -45,6 +45,31 @@ def bf16_values() -> NDArray[np.float64]:
         return (np.arange(_PATTERNS, dtype=np.uint32) << 16).view(np.float32).astype(np.float64)
 
 
+class Rounding:
+    """float32 logits as bf16 bits: to nearest, ties to even, as graphs with bf16 logits round."""
+
+    def __init__(self, vocab: int) -> None:
+        self._wide = np.empty(vocab, np.uint32)
+        self._bits = np.empty(vocab, np.uint16)
+
+    def __call__(self, logits: NDArray[np.float32]) -> Bits:
+        """In memory that the next call overwrites.
+
+        Raises:
+            EngineError: a logit is NaN or infinite.
+        """
+        if not (np.isfinite(logits.max()) and np.isfinite(logits.min())):
+            raise EngineError(BAD_LOGITS)
+        wide, pattern = self._wide, np.ascontiguousarray(logits).view(np.uint32)
+        np.right_shift(pattern, 16, out=wide)
+        np.bitwise_and(wide, 1, out=wide)
+        np.add(wide, 0x7FFF, out=wide)
+        np.add(wide, pattern, out=wide)
+        np.right_shift(wide, 16, out=wide)
+        np.copyto(self._bits, wide, casting="unsafe")
+        return self._bits
+
+
 class Spectrum:
     """Working memory for the logits of one vocabulary, used again for every token. Not thread-safe."""
 

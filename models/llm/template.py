@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from models.llm.package import LlmPackage
+from models.llm.calls import CLOSE_CALL, OPEN_CALL
+from models.llm.markup import CLOSE_THOUGHTS, OPEN_THOUGHTS
+from models.llm.package import LlmPackage, knows_thinking, knows_tools
 from models.manifest import read_json
 from tasks.errors import InvalidJob, LoadFailed, Unsupported
-from tasks.jobs import Message
+from tasks.jobs import Message, Tool
 
 _TURN_ENDS = (
     "<|im_end|>",
@@ -26,6 +31,18 @@ _TURN_ENDS = (
 """Special tokens that no answer goes on after; a package's ``eos`` often names only one of them."""
 
 
+_MARKS = (OPEN_THOUGHTS, CLOSE_THOUGHTS, OPEN_CALL, CLOSE_CALL)
+"""Tokens that are read in an answer, also where the tokenizer would hide them as special ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A conversation and the answer's beginning; ``in_thoughts``: that lies within thoughts already."""
+
+    ids: list[int]
+    in_thoughts: bool
+
+
 class ChatTokenizer:
     """Messages to token ids and back, as the package's files say."""
 
@@ -34,6 +51,13 @@ class ChatTokenizer:
         self._backend = tokenizer.backend_tokenizer
         self._template = str(tokenizer.chat_template)
         self._taken = frozenset(inspect.signature(tokenizer.apply_chat_template).parameters)
+        special = {
+            token: added.content
+            for token, added in self._backend.get_added_tokens_decoder().items()
+            if added.special
+        }
+        self._hidden = frozenset(token for token, content in special.items() if content not in _MARKS)
+        self._hides_marks = len(self._hidden) < len(special)
         self.stop_ids = stop_ids
 
     @classmethod
@@ -53,7 +77,22 @@ class ChatTokenizer:
         largest: int = max(self._tokenizer.get_vocab().values())
         return largest + 1
 
-    def prompt_ids(self, messages: Sequence[Message], options: Mapping[str, Any]) -> list[int]:
+    @property
+    def knows_tools(self) -> bool:
+        """The template shows tools to the model, and its calls come in a form that is understood here."""
+        return knows_tools(self._template)
+
+    @property
+    def knows_thinking(self) -> bool:
+        return knows_thinking(self._template)
+
+    def knows(self, option: str) -> bool:
+        """Whether the template speaks of ``option``; it ignores any other."""
+        return option in self._template
+
+    def prompt(
+        self, messages: Sequence[Message], options: Mapping[str, Any], tools: Sequence[Tool] = ()
+    ) -> Prompt:
         """The conversation and the answer's beginning.
 
         Raises:
@@ -62,27 +101,94 @@ class ChatTokenizer:
         """
         for name in sorted(self._taken & set(options)):
             raise Unsupported(f"{name} is not the caller's to choose", param=f"chat_template_kwargs.{name}")
-        turns = [{"role": message.role, "content": message.content} for message in messages]
-        try:
-            text = self._tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=True, **options
-            )
-        except Exception as error:  # templates are programs of the package: they raise what they like
-            raise InvalidJob(
-                f"the model's chat template refuses these messages: {error}", param="messages"
-            ) from error
-        ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
+        text = self._rendered(messages, options, [_tool(tool) for tool in tools])
+        ids = self.encode(text)
         if not ids:
             raise InvalidJob("the messages come to nothing under the model's chat template", param="messages")
+        return Prompt(ids, text.rstrip().endswith(OPEN_THOUGHTS))
+
+    def encode(self, text: str) -> list[int]:
+        ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
         return ids
 
-    def unknown_options(self, options: Mapping[str, Any]) -> list[str]:
-        """The options that the template does not speak of, and therefore ignores."""
-        return sorted(name for name in options if name not in self._template)
-
     def decode(self, token_ids: list[int]) -> str:
-        text: str = self._backend.decode(token_ids, skip_special_tokens=True)
+        if self._hides_marks:
+            token_ids = [token for token in token_ids if token not in self._hidden]
+        text: str = self._backend.decode(token_ids, skip_special_tokens=not self._hides_marks)
         return text
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """What one token stands for; none for an id the tokenizer does not know."""
+        token = self._backend.id_to_token(token_id)
+        if token is None:
+            return b""
+        if self._bytes_of is not None:
+            # Added tokens are written as they are, and may hold characters that stand for no byte.
+            if all(char in self._bytes_of for char in token):
+                return bytes(self._bytes_of[char] for char in token)
+            return str(token).encode()
+        if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
+            return bytes.fromhex(token[3:5])
+        return str(token).replace("\u2581", " ").encode()
+
+    @cached_property
+    def _bytes_of(self) -> dict[str, int] | None:
+        """The byte that each character of a byte-level vocabulary stands for; None: it is not one."""
+        return byte_characters() if self._backend.token_to_id("\u0120") is not None else None
+
+    def _rendered(
+        self, messages: Sequence[Message], options: Mapping[str, Any], tools: list[dict[str, Any]]
+    ) -> str:
+        # Most templates want a call's arguments as the object they are; a few join them as text.
+        forms = (json.loads, str) if any(message.calls for message in messages) else (str,)
+        fault: Exception | None = None
+        for form in forms:
+            try:
+                text: str = self._tokenizer.apply_chat_template(
+                    [_turn(message, form) for message in messages],
+                    tools=tools or None,
+                    tokenize=False,
+                    add_generation_prompt=True,
+                    **options,
+                )
+                return text
+            except Exception as error:  # templates are programs of the package: they raise what they like
+                fault = fault or error
+        raise InvalidJob(
+            f"the model's chat template refuses these messages: {fault}", param="messages"
+        ) from fault
+
+
+def _turn(message: Message, arguments: Any) -> dict[str, Any]:
+    turn: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.reasoning is not None:
+        turn["reasoning_content"] = message.reasoning
+    if message.calls:
+        turn["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": arguments(call.arguments)},
+            }
+            for call in message.calls
+        ]
+    if message.call_id is not None:
+        turn["tool_call_id"] = message.call_id
+    return turn
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    function: dict[str, Any] = {"name": tool.name}
+    if tool.description:
+        function["description"] = tool.description
+    return {"type": "function", "function": {**function, "parameters": json.loads(tool.parameters)}}
+
+
+def byte_characters() -> dict[str, int]:
+    """GPT-2's writing of bytes as characters. Source: openai/gpt-2, src/encoder.py, bytes_to_unicode."""
+    shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(0x100) if byte not in set(shown)]
+    return {chr(byte): byte for byte in shown} | {chr(0x100 + n): byte for n, byte in enumerate(others)}
 
 
 def _from_files(directory: Path) -> Any:

@@ -394,3 +394,24 @@ def peak_bytes(logits: NDArray[Any], options: dict[str, Any]) -> int:
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("options", [{"temperature": 0}, {"temperature": 0.9, "top_k": 7}, {"logprobs": 3}])
+def test_float32_logits_choose_as_their_bf16_roundings_do(options: dict[str, Any]) -> None:
+    wide = (np.random.default_rng(5).normal(size=1000) * 6).astype(np.float32)
+    narrow = wide.astype(ml_dtypes.bfloat16)
+    for position in range(20):
+        ours = sampler(1000, **options)(wide, position)
+        if options.get("temperature") == 0:
+            assert ours.token_id == int(wide.argmax())
+        else:
+            assert ours == sampler(1000, **options)(narrow, position)
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.nan, np.inf, -np.inf])
+def test_float32_logits_that_are_no_numbers_are_refused(bad: float) -> None:
+    wide = np.zeros(1000, np.float32)
+    wide[17] = bad
+    for temperature in (0.0, 1.0):
+        with pytest.raises(EngineError, match="not numbers"):
+            sampler(1000, temperature=temperature)(wide, 0)

@@ -27,7 +27,7 @@ def tokenizer_of(directory: Path) -> ChatTokenizer:
 
 def test_messages_become_the_templates_text(package: Path) -> None:
     tokenizer = tokenizer_of(package)
-    ids = tokenizer.prompt_ids([Message("system", "be brief"), Message("user", "grüß 漢")], {})
+    ids = tokenizer.prompt([Message("system", "be brief"), Message("user", "grüß 漢")], {}).ids
     assert tokenizer.decode(ids) == "system\nbe brief\nuser\ngrüß 漢\nassistant\n"
     assert ids[0] == 1  # <|im_start|>: special tokens stand in the ids and not in the text
 
@@ -52,19 +52,20 @@ def test_a_template_beside_the_config_is_taken_too(package: Path) -> None:
     )
     (place / "chat_template.jinja").write_text("{{ messages[0].content }}!", encoding="utf-8")
     tokenizer = tokenizer_of(package)
-    assert tokenizer.decode(tokenizer.prompt_ids([Message("user", "yes")], {})) == "yes!"
+    assert tokenizer.decode(tokenizer.prompt([Message("user", "yes")], {}).ids) == "yes!"
 
 
 def test_messages_that_come_to_nothing_are_refused(package: Path) -> None:
     (package / "qwen3_tokenizer" / "chat_template.jinja").write_text("{# nothing #}", encoding="utf-8")
     with pytest.raises(InvalidJob, match="come to nothing"):
-        tokenizer_of(package).prompt_ids([Message("user", "yes")], {})
+        tokenizer_of(package).prompt([Message("user", "yes")], {})
 
 
 def test_options_reach_the_template_and_strangers_are_named() -> None:
     tokenizer = tokenizer_of(DEMO_PACKAGES / "hearth-chat")
     asked = [Message("user", "hi")]
-    plain = tokenizer.prompt_ids(asked, {})
-    closed = tokenizer.prompt_ids(asked, {"enable_thinking": False})
+    plain = tokenizer.prompt(asked, {}).ids
+    closed = tokenizer.prompt(asked, {"enable_thinking": False}).ids
     assert tokenizer.decode(closed) == tokenizer.decode(plain) + "<think>\n\n</think>\n\n"
-    assert tokenizer.unknown_options({"enable_thinking": False, "mood": "good"}) == ["mood"]
+    assert tokenizer.knows("enable_thinking")
+    assert not tokenizer.knows("mood")

@@ -1,0 +1,210 @@
+"""One answer in the making: a job as token ids, and what its tokens mean."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from hardware.card import Array
+from models.llm.calls import opening_of
+from models.llm.choose import Chooser
+from models.llm.geometry import Geometry
+from models.llm.guide import Guide
+from models.llm.markup import END_OF_THOUGHTS, Markup
+from models.llm.reply import Reply
+from models.llm.template import ChatTokenizer, Prompt
+from tasks.errors import ContextTooLong, Unsupported
+from tasks.events import Delta, TokenLogprob
+from tasks.jobs import ChatJob, FinishReason, ToolChoice
+
+_SWITCH = "enable_thinking"
+"""The option by which chat templates turn thinking on and off."""
+
+
+class Answer:
+    """What was told so far, and from that what comes next.
+
+        while (token := answer.choose(logits)) is not None:
+            yield from answer.tell(token)
+            if answer.is_whole:
+                break
+        yield from answer.finish()
+
+    A call that is required begins as given tokens, and leaves no room for thoughts: those are switched off.
+    """
+
+    def __init__(
+        self,
+        prompt: list[int],
+        limit: int,
+        tokenizer: ChatTokenizer,
+        chooser: Chooser,
+        reply: Reply,
+        guide: Guide,
+    ) -> None:
+        self.prompt = prompt
+        self.told: list[int] = []
+        """The ids of the answer's tokens, those included whose text is still kept back."""
+        self.requires_call = False
+        self._limit = limit
+        self._stop_ids = tokenizer.stop_ids
+        self._chooser = chooser
+        self._reply = reply
+        self._guide = guide
+        self._score: TokenLogprob | None = None
+        self._warnings: list[str] = []
+
+    @classmethod
+    def to(cls, job: ChatJob, name: str, tokenizer: ChatTokenizer, geometry: Geometry) -> Answer:
+        """Prepare the answer to ``job`` by the model ``name``.
+
+        Raises:
+            ContextTooLong: the prompt leaves no room.
+            InvalidJob: the template refuses the messages, or an option cannot be honoured.
+        """
+        plan = _Plan(job, tokenizer)
+        prompt = plan.prompt.ids
+        room = geometry.context - len(prompt)
+        if room < 1:
+            raise ContextTooLong(
+                f"the prompt has {len(prompt)} tokens; the context of {name} is {geometry.context} tokens, "
+                "prompt and answer together",
+                param="messages",
+            )
+        wanted = job.sampling.max_tokens if job.sampling.max_tokens is not None else room
+        if wanted > room:
+            plan.warnings.append(
+                f"max_tokens was lowered from {wanted} to {room}: the prompt has {len(prompt)} tokens "
+                f"and the context is {geometry.context}"
+            )
+        chooser = Chooser(job.sampling, geometry.vocab, prompt, tokenizer.token_bytes)
+        reply = Reply(tokenizer.decode, plan.markup, lambda index: call_id(job, index))
+        answer = cls(prompt, min(wanted, room), tokenizer, chooser, reply, plan.guide)
+        answer.requires_call = plan.requires_call
+        answer._warnings = plan.warnings
+        return answer
+
+    @property
+    def is_whole(self) -> bool:
+        """Nothing more is to be said: a stop string came, or the last wanted call, or the limit."""
+        return self._reply.is_over or len(self.told) >= self._limit
+
+    @property
+    def reason(self) -> FinishReason:
+        """Why the answer ends here."""
+        if not self._reply.is_over and len(self.told) >= self._limit:
+            return FinishReason.LENGTH
+        return FinishReason.TOOL_CALLS if self._reply.calls else FinishReason.STOP
+
+    @property
+    def reasoning_tokens(self) -> int:
+        return self._reply.reasoning_tokens
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        warnings = (*self._warnings, *self._reply.warnings)
+        if self.requires_call and not self._reply.calls:
+            return (*warnings, "tool_choice asked for a call, and the model made none that can be read")
+        return warnings
+
+    def resume(self, emitted: Sequence[int]) -> None:
+        """Go on behind the tokens that an earlier attempt has told."""
+        for token in emitted:
+            self._guide.next(self._reply)
+            self._reply.push(token)
+            self._take(token)
+        self._reply.assume_told()
+
+    def choose(self, logits: Array) -> int | None:
+        """The next token; None when the model has ended its turn."""
+        given = self._guide.next(self._reply)
+        if given is not None:
+            self._score = self._chooser.given(given)
+            return given
+        token, self._score = self._chooser.choose(logits)
+        return None if token in self._stop_ids else token
+
+    def tell(self, token: int) -> Iterator[Delta]:
+        """Take the token that was chosen; what may be told now."""
+        self._take(token)
+        yield from self._reply.push(token, self._score)
+
+    def finish(self) -> Iterator[Delta]:
+        """What was kept back, when nothing follows."""
+        yield from self._reply.finish()
+
+    def _take(self, token: int) -> None:
+        self.told.append(token)
+        self._chooser.note(token)
+
+
+class _Plan:
+    """What a job's tools and thoughts come to with one tokenizer."""
+
+    prompt: Prompt
+    markup: Markup
+    guide: Guide
+
+    def __init__(self, job: ChatJob, tokenizer: ChatTokenizer) -> None:
+        self._job = job
+        self._tokenizer = tokenizer
+        self.warnings: list[str] = []
+        self.requires_call = job.tool_choice not in (ToolChoice.AUTO, ToolChoice.NONE)
+        tools = () if job.tool_choice == ToolChoice.NONE else job.tools
+        if tools and not tokenizer.knows_tools:
+            raise Unsupported(
+                "the model's chat template knows no tools, or not in Qwen's form", param="tools"
+            )
+        self.prompt = tokenizer.prompt(job.messages, self._options(), tools)
+        self.markup = Markup(
+            stop=job.sampling.stop,
+            thinks=tokenizer.knows_thinking,
+            in_thoughts=self.prompt.in_thoughts,
+            tools=frozenset(tool.name for tool in tools),
+            calls_once=job.calls_once,
+        )
+        closing = tokenizer.encode(END_OF_THOUGHTS) if tokenizer.knows_thinking else []
+        beginning = self._beginning(closing)
+        self.guide = Guide(beginning, closing, self._budget())
+
+    def _options(self) -> Mapping[str, Any]:
+        """The template's options; which of them it ignores is told."""
+        options, thinking = dict(self._job.template_options), self._job.thinking
+        if thinking.is_on is not None:
+            options[_SWITCH] = thinking.is_on
+        self.warnings += [
+            f"the model's chat template does not know {name}: it was ignored"
+            for name in sorted(options)
+            if not self._tokenizer.knows(name) and not (name == _SWITCH and self._closes_thoughts)
+        ]
+        if thinking.budget_tokens is not None and not self._tokenizer.knows_thinking:
+            self.warnings.append("the model's chat template does not know thinking: its budget was ignored")
+        if self.requires_call and self._tokenizer.knows(_SWITCH):
+            if options.get(_SWITCH):
+                self.warnings.append("the call that tool_choice requires leaves no room for thoughts")
+            options[_SWITCH] = False
+        return options
+
+    @property
+    def _closes_thoughts(self) -> bool:
+        """No thoughts are wanted; where the template cannot leave them out they are closed at once."""
+        return self._job.thinking.is_on is False and self._tokenizer.knows_thinking
+
+    def _budget(self) -> int | None:
+        return 0 if self._closes_thoughts else self._job.thinking.budget_tokens
+
+    def _beginning(self, closing: list[int]) -> list[int]:
+        if not self.requires_call:
+            return []
+        choice, tools = self._job.tool_choice, self._job.tools
+        name = None if choice == ToolChoice.REQUIRED else str(choice)
+        if name is None and len(tools) == 1:
+            name = tools[0].name
+        opening = self._tokenizer.encode(opening_of(name))
+        return [*closing, *opening] if self.prompt.in_thoughts else opening
+
+
+def call_id(job: ChatJob, index: int) -> str:
+    """The id of an answer's ``index``-th call: the same in every attempt, and no other job's."""
+    return "call_" + hashlib.sha256(f"{job.submission.id} {index}".encode()).hexdigest()[:24]
