@@ -118,6 +118,17 @@ class ThermalSettings(_Group):
         return self
 
 
+class ModelSettings(_Group):
+    """How models use the card."""
+
+    cache_slots: Annotated[int, Field(ge=1, le=64)] = 4
+    """Conversations of one model whose tokens stay on the card, so that their next turn computes only what is
+    new. Each takes as much card memory as the whole context (377 MB with Qwen3-4B); 1 keeps only the last."""
+    cache_reserve_mib: Annotated[int, Field(ge=0)] = 512
+    """Card memory, in MiB, that slots beyond the first leave free. They are given back when another model
+    needs the room."""
+
+
 class VirtualCardSettings(_Group):
     """The card made of software that serves where no other is found."""
 
@@ -168,6 +179,7 @@ class Settings(BaseSettings):
     queue: QueueSettings = QueueSettings()
     limits: LimitSettings = LimitSettings()
     thermal: ThermalSettings = ThermalSettings()
+    models: ModelSettings = ModelSettings()
     virtual_card: VirtualCardSettings = VirtualCardSettings()
 
     @property

@@ -6,10 +6,14 @@ import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 
+from config.settings import ModelSettings
 from hardware.card import Card
+from models.llm.cache import MIB, ConversationCache
+from models.llm.context import Context
 from models.llm.engine import LlmEngine
 from models.llm.network import Network, Progress
 from models.llm.package import find_package
+from models.llm.plan import MeasuredCosts
 from models.llm.template import ChatTokenizer
 from models.manifest import PackageProblem
 from tasks.board import Model
@@ -19,9 +23,14 @@ LoadedModel = LlmEngine
 """What ``load`` returns: ``context``, ``size_bytes``, ``stream(job, emitted, signals)`` and ``close()``."""
 
 
-def load(card: Card, model: Model, progress: Callable[[int, int], None]) -> LoadedModel:
+def load(
+    card: Card,
+    model: Model,
+    progress: Callable[[int, int], None],
+    options: ModelSettings | None = None,
+) -> LoadedModel:
     """Put ``model`` on ``card``; ``progress(done, total)`` is called after each file. See ``loading``."""
-    steps = loading(card, model)
+    steps = loading(card, model, options)
     try:
         while True:
             progress(*next(steps))
@@ -32,7 +41,9 @@ def load(card: Card, model: Model, progress: Callable[[int, int], None]) -> Load
         steps.close()
 
 
-def loading(card: Card, model: Model) -> Generator[Progress, None, LoadedModel]:
+def loading(
+    card: Card, model: Model, options: ModelSettings | None = None
+) -> Generator[Progress, None, LoadedModel]:
     """Put ``model`` on ``card``, yielding (files done, files in all); returns the model, ready to answer.
 
     A load that fails or is closed half-way leaves nothing behind.
@@ -56,9 +67,9 @@ def loading(card: Card, model: Model) -> Generator[Progress, None, LoadedModel]:
         raise LoadFailed(f"{model.id} cannot be loaded: {error.filename}: {error.strerror}") from error
     try:
         _refuse_strange_tokens(model, tokenizer, network)
-        step_s = _measure_step(network)
+        context = _context(network, options or ModelSettings())
         size_bytes = free_bytes - card.memory().free_bytes
-        return LlmEngine(model.id, network, tokenizer, size_bytes, step_s)
+        return LlmEngine(model.id, network, tokenizer, size_bytes, context)
     except BaseException:
         network.close()
         raise
@@ -70,6 +81,11 @@ def _refuse_strange_tokens(model: Model, tokenizer: ChatTokenizer, network: Netw
             f"{model.id} cannot be loaded: its tokenizer knows {tokenizer.size} tokens, its embedding table "
             f"holds {network.embedding_rows}: they belong to different models"
         )
+
+
+def _context(network: Network, options: ModelSettings) -> Context:
+    cache = ConversationCache(network, options.cache_slots, options.cache_reserve_mib * MIB)
+    return Context(network, cache, MeasuredCosts(_measure_step(network)))
 
 
 def _measure_step(network: Network) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hardware.card import Array, Buffer, Card, Graph, KvWrite, Step, View
+from hardware.card import Array, Buffer, Card, Graph, Step, View
 from models.llm.geometry import DecodeGroup, Geometry
 from models.llm.memory import BLOCKED, VISIBLE, KvCache, Workspace, names
 
@@ -20,6 +20,9 @@ _ALIGNED = 2048
 
 class Decoder:
     """The decode groups of all layers and the last graph, bound once.
+
+    ``cache`` may be set to another one of the same network: a group is bound to it when it runs next.
+    ``writes_rows``: K/V rows are written in place, else copied on the card when the layers have run.
 
     Layer ``i`` reads ``hidden[i % 2]`` and writes ``hidden[(i + 1) % 2]``, so hidden rows pass from layer to
     layer without moving. Mask and position are written once per token, into buffers that all layers share.
@@ -35,15 +38,17 @@ class Decoder:
         embedding: NDArray[np.uint16],
     ) -> None:
         self._card: Card = space.card
-        self._cache = cache
+        self.cache = cache
         self._embedding = embedding
         self._count = len(layers)
         self.hidden = (space.buffer(geometry.hidden * 2), space.buffer(geometry.hidden * 2))
         self._indices = space.buffer(4 * geometry.layers[0].index_rows)
         self._index_row = np.zeros(geometry.layers[0].index_rows, np.uint32)
-        self._writes_rows = self._may_write_rows()
+        self.writes_rows = False
         self._new = [(space.buffer(size), space.buffer(size)) for size in cache.row_bytes]
-        self._groups = [_Bound(group, space.buffer(2 * (group.capacity + 1))) for group in geometry.decode]
+        self._groups = [
+            _Bound(group, space.buffer(2 * (group.capacity + 1)), cache) for group in geometry.decode
+        ]
         for bound in self._groups:
             bound.steps = [self._bind_layer(layer, graph, bound) for layer, graph in enumerate(layers)]
         self._logits = space.buffer(geometry.post.output.size_bytes)
@@ -74,37 +79,57 @@ class Decoder:
 
     def _run(self, token: int, position: int, *, wants_logits: bool) -> None:
         bound = next(each for each in self._groups if position < each.group.capacity)
+        if bound.cache is not self.cache:
+            self._turn_to(bound, self.cache)
         self.hidden[0].write(self._embedding[token])
         self._index_row.fill(position)
         self._indices.write(self._index_row)
         bound.mask.write(bound.visible(position))
-        if self._writes_rows:
+        if self.writes_rows:
             self._aim(bound, position)
+        elif bound.is_aimed:
+            self._turn_to(bound, self.cache)
         self._card.execute(bound.whole if wants_logits else bound.steps, timeout_s=STEP_LIMIT_S)
-        if not self._writes_rows:
+        if not self.writes_rows:
             for layer, (keys, values) in enumerate(self._new):
-                self._cache.store(layer, position, keys.view(), values.view())
+                self.cache.store(layer, position, keys.view(), values.view())
 
     def _read_logits(self) -> Array:
         self._logits.read_into(self._row)
         return self._row
 
-    def _may_write_rows(self) -> bool:
-        aligned = all(size % _ALIGNED == 0 for size in self._cache.row_bytes)
-        return self._card.traits.kv_write is KvWrite.ROW and (aligned or self._card.info.is_virtual)
+    def may_write_rows(self) -> bool:
+        """Whether the rows of this model stand where this card can write them."""
+        return self._card.info.is_virtual or all(size % _ALIGNED == 0 for size in self.cache.row_bytes)
+
+    def _turn_to(self, bound: _Bound, cache: KvCache) -> None:
+        """Bind the group to another cache. Rows first: they may stand in one that is gone."""
+        for layer, step in enumerate(bound.steps):
+            self._aim_at_scratch(bound, layer, step)
+            keys, values = cache.history(layer, bound.group.capacity)
+            step.rebind(bound.called["K_cache"], keys)
+            step.rebind(bound.called["V_cache"], values)
+        bound.cache = cache
+        bound.is_aimed = False
+
+    def _aim_at_scratch(self, bound: _Bound, layer: int, step: Step) -> None:
+        keys, values = self._new[layer]
+        step.rebind(bound.called["K_cache_out"], keys.view())
+        step.rebind(bound.called["V_cache_out"], values.view())
 
     def _aim(self, bound: _Bound, position: int) -> None:
         """Bind every layer's new K/V row to its place in the cache."""
-        keys_name, values_name = bound.row_names
+        keys_name, values_name = bound.called["K_cache_out"], bound.called["V_cache_out"]
+        bound.is_aimed = True
         for layer, step in enumerate(bound.steps):
-            keys, values = self._cache.row(layer, position)
+            keys, values = self.cache.row(layer, position)
             step.rebind(keys_name, keys)
             step.rebind(values_name, values)
 
     def _bind_layer(self, layer: int, graph: Graph, bound: _Bound) -> Step:
         called = names(graph.groups[bound.group.index])
-        bound.row_names = called["K_cache_out"], called["V_cache_out"]
-        keys, values = self._cache.history(layer, bound.group.capacity)
+        bound.called = called
+        keys, values = self.cache.history(layer, bound.group.capacity)
         new_keys, new_values = self._new[layer]
         return graph.bind(
             bound.group.index,
@@ -133,12 +158,14 @@ class Decoder:
 class _Bound:
     """One decode group: its mask on the card and on the host, a step for each layer, and the whole token."""
 
-    def __init__(self, group: DecodeGroup, mask: Buffer) -> None:
+    def __init__(self, group: DecodeGroup, mask: Buffer, cache: KvCache) -> None:
         self.group = group
         self.mask = mask
         self.steps: list[Step] = []
         self.whole: list[Step] = []
-        self.row_names = ("K_cache_out", "V_cache_out")
+        self.cache = cache
+        self.called: dict[str, str] = {}
+        self.is_aimed = False
         self._bits = np.full(group.capacity + 1, BLOCKED, np.uint16)
         self._bits[-1] = VISIBLE  # the token itself, which attention appends behind the cache
 

@@ -52,13 +52,13 @@ class LlmEngine:
     """
 
     def __init__(
-        self, name: str, network: Network, tokenizer: ChatTokenizer, size_bytes: int, step_s: float
+        self, name: str, network: Network, tokenizer: ChatTokenizer, size_bytes: int, context: Context
     ) -> None:
         self._name = name
         self._network = network
         self._tokenizer = tokenizer
         self._size_bytes = size_bytes
-        self._context = Context(network, step_s)
+        self._context = context
 
     @property
     def context(self) -> int:
@@ -67,12 +67,17 @@ class LlmEngine:
 
     @property
     def size_bytes(self) -> int:
-        """Card memory this model takes, as measured while it was loaded."""
-        return self._size_bytes
+        """Card memory this model takes: as measured at loading, and what conversations took since."""
+        return self._size_bytes + self._context.cache.size_bytes
 
     def close(self) -> None:
         """Give everything back. Closing twice is harmless."""
+        self._context.cache.close()
         self._network.close()
+
+    def trim(self) -> int:
+        """Give back what only saves time: all conversations but the last. Returns how many bytes."""
+        return self._context.cache.trim()
 
     def stream(self, job: ChatJob, emitted: Sequence[int], signals: Signals) -> Iterator[Event]:
         """Answer ``job``; see ``tasks.engines.ChatEngine``. Refuses what cannot fit before any card work.

@@ -1,4 +1,4 @@
-"""What a model keeps on the card beside its graphs: the resident K/V cache, and buffers that steps share."""
+"""What a model keeps on the card beside its graphs: resident K/V caches, and buffers that steps share."""
 
 from __future__ import annotations
 
@@ -52,6 +52,11 @@ class KvCache:
         self.keys = tuple(space.buffer(rows * size) for size in self.row_bytes)
         self.values = tuple(space.buffer(rows * size) for size in self.row_bytes)
 
+    @property
+    def size_bytes(self) -> int:
+        """Card memory of all layers."""
+        return sum(buffer.size_bytes for buffer in (*self.keys, *self.values))
+
     def history(self, layer: int, rows: int) -> tuple[View, View]:
         """The first ``rows`` rows of K and of V."""
         size_bytes = rows * self.row_bytes[layer]
@@ -68,6 +73,12 @@ class KvCache:
         at = position * self.row_bytes[layer]
         self.keys[layer].copy_from(keys, at)
         self.values[layer].copy_from(values, at)
+
+    def copy_rows(self, source: KvCache, rows: int) -> None:
+        """Copy the first ``rows`` rows of all layers on the card from another cache of the same network."""
+        if rows:
+            for layer in range(len(self.keys)):
+                self.store(layer, 0, *source.history(layer, rows))
 
 
 def open_embedding(path: Path, hidden: int) -> NDArray[np.uint16]:

@@ -6,9 +6,9 @@ from collections.abc import Generator
 from contextlib import ExitStack
 from pathlib import Path
 
-from hardware.card import Card, Graph
+from hardware.card import Card, Graph, KvWrite, Prefill
 from models.llm.decode import Decoder
-from models.llm.geometry import Geometry, combine, read_layer, read_post
+from models.llm.geometry import Geometry, PrefillGroup, combine, read_layer, read_post
 from models.llm.memory import KvCache, Workspace, open_embedding
 from models.llm.package import LlmPackage, check_embedding
 from models.llm.prefill import Prefiller
@@ -18,7 +18,9 @@ Progress = tuple[int, int]
 
 
 class Network:
-    """Everything of one model that lives on one card."""
+    """Everything of one model that lives on one card. ``prefill_groups`` are those that may be used."""
+
+    prefill_groups: tuple[PrefillGroup, ...] = ()
 
     def __init__(self, card: Card, layers: list[Graph], post: Graph, embedding: Path) -> None:
         self.card = card
@@ -33,6 +35,7 @@ class Network:
             self.cache = KvCache(self._space, self.geometry)
             self.decoder = Decoder(self._space, layers, post, self.geometry, self.cache, table)
             self.prefill = Prefiller(self._space, layers, self.geometry, self.cache, table)
+            self.drive(card.traits.kv_write, card.traits.prefill)
         except BaseException:
             self._space.close()
             raise
@@ -58,6 +61,15 @@ class Network:
             network = cls(card, graphs[:-1], graphs[-1], package.embedding)
             undo.pop_all()
             return network
+
+    def drive(self, kv_write: KvWrite, prefill: Prefill) -> None:
+        """How rows are written, where the model's widths allow it, and how prompts go through."""
+        self.decoder.writes_rows = kv_write is KvWrite.ROW and self.decoder.may_write_rows()
+        self.prefill_groups = self.prefill.groups if prefill is Prefill.CHUNK else ()
+
+    def switch(self, cache: KvCache) -> None:
+        """Read and write another cache from now on. Costs nothing until a group runs."""
+        self.cache = self.decoder.cache = self.prefill.cache = cache
 
     def close(self) -> None:
         """Give back buffers, then graphs, last one first. Closing twice is harmless."""

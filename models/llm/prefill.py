@@ -1,43 +1,23 @@
-"""A prompt into the cache, a chunk at a time, each behind the smallest group that holds its history."""
+"""Tokens into the cache, a chunk at a time, behind what is there already."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hardware.card import Buffer, Card, Graph, Prefill, Step, View
+from hardware.card import Buffer, Card, Graph, Step, View
 from models.llm.decode import STEP_LIMIT_S
 from models.llm.geometry import Geometry, PrefillGroup
 from models.llm.memory import BLOCKED, VISIBLE, KvCache, Workspace, names
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """``count`` tokens from ``start`` on, in ``group``; without a group, one token by a decode step."""
-
-    start: int
-    count: int
-    group: PrefillGroup | None
-
-
-def plan(groups: Sequence[PrefillGroup], start: int, end: int) -> Iterator[Chunk]:
-    """How positions ``start`` to ``end`` go through the card. ``groups`` are sorted, smallest history first.
-
-    Behind more history than the largest group holds, tokens go one by one. The plan depends on nothing else,
-    so that a prompt is always computed in the same pieces and gives the same bits.
-    """
-    while start < end:
-        group = next((each for each in groups if each.history >= start), None)
-        count = min(group.chunk, end - start) if group else 1
-        yield Chunk(start, count, group)
-        start += count
-
-
 class Prefiller:
-    """The prefill groups of all layers, bound once. Layers share every buffer but the cache."""
+    """The prefill groups of all layers, bound once. Layers share every buffer but the cache.
+
+    ``cache`` may be set to another one of the same network: a group is bound to it when it runs next.
+    """
 
     def __init__(
         self,
@@ -48,10 +28,10 @@ class Prefiller:
         embedding: NDArray[np.uint16],
     ) -> None:
         self._card: Card = space.card
-        self._cache = cache
+        self.cache = cache
         self._embedding = embedding
         self._hidden_bytes = geometry.hidden * 2
-        self.groups = geometry.prefill if space.card.traits.prefill is Prefill.CHUNK else ()
+        self.groups = geometry.prefill
         sizes = {group.chunk: _Shared(space, geometry, group.chunk) for group in self.groups}
         self._bound = {
             group.index: _Bound(space, layers, group, sizes[group.chunk], cache) for group in self.groups
@@ -63,14 +43,15 @@ class Prefiller:
         Returns the hidden row of the last one, which the next call overwrites.
         """
         bound = self._bound[group.index]
+        bound.turn_to(self.cache)
         shared = bound.shared
         shared.write_tokens(self._embedding, tokens, start)
         bound.write_mask(start, len(tokens))
         for layer, step in enumerate(bound.steps):
             self._card.execute([step], timeout_s=STEP_LIMIT_S)
-            size_bytes = len(tokens) * self._cache.row_bytes[layer]
+            size_bytes = len(tokens) * self.cache.row_bytes[layer]
             keys, values = shared.new(layer)
-            self._cache.store(layer, start, keys.view(0, size_bytes), values.view(0, size_bytes))
+            self.cache.store(layer, start, keys.view(0, size_bytes), values.view(0, size_bytes))
         last = (len(tokens) - 1) * self._hidden_bytes
         return shared.hidden[len(bound.steps) % 2].view(last, self._hidden_bytes)
 
@@ -113,10 +94,22 @@ class _Bound:
     ) -> None:
         self.shared = shared
         self._group = group
+        self._cache = cache
+        self._called: dict[str, str] = {}
         self._bits = np.full((group.chunk, group.history + group.chunk), BLOCKED, np.uint16)
         self._mask = space.buffer(self._bits.nbytes)
         self._triangle = np.where(np.tri(group.chunk, dtype=bool), VISIBLE, BLOCKED)
         self.steps = [self._bind(space, layer, graph, cache) for layer, graph in enumerate(layers)]
+
+    def turn_to(self, cache: KvCache) -> None:
+        """Look at another cache; nothing to do for a group without history."""
+        if cache is self._cache or not self._group.history:
+            return
+        for layer, step in enumerate(self.steps):
+            keys, values = cache.history(layer, self._group.history)
+            step.rebind(self._called["K_cache"], keys)
+            step.rebind(self._called["V_cache"], values)
+        self._cache = cache
 
     def write_mask(self, start: int, count: int) -> None:
         """Row r sees the history and the chunk up to itself. The chunk always stands in the last columns."""
@@ -127,7 +120,7 @@ class _Bound:
 
     def _bind(self, space: Workspace, layer: int, graph: Graph, cache: KvCache) -> Step:
         group = graph.groups[self._group.index]
-        called = names(group)
+        called = self._called = names(group)
         if self._group.history:
             keys, values = cache.history(layer, self._group.history)
         else:

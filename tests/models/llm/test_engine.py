@@ -17,7 +17,7 @@ from tasks.errors import CardUnavailable, ContextTooLong, InvalidJob, Shutdown, 
 from tasks.events import Cancelled, Event, Expired, Finished, TextDelta
 from tasks.jobs import ChatJob, FinishReason, Message
 from tests.golden.llm import QWEN3
-from tests.models.cards import OtherCard, Scripted, chat, ids_of, text_of
+from tests.models.cards import OtherCard, Scripted, UsualCosts, chat, ids_of, text_of
 
 
 def run(engine: LoadedModel, job: ChatJob, emitted: list[int] | None = None, **signals: Any) -> list[Event]:
@@ -66,12 +66,13 @@ def test_an_answer_goes_on_from_any_cut_as_if_nothing_had_happened(
         rest = run(engine, job, ids_of(deltas[:cut]))
         assert [event for event in rest if isinstance(event, TextDelta)] == deltas[cut:]
         assert finished(rest).reason is finished(whole).reason
-        assert finished(rest).usage == finished(whole).usage
+        told, usage = finished(rest).usage, finished(whole).usage
+        assert (told.prompt_tokens, told.completion_tokens) == (usage.prompt_tokens, usage.completion_tokens)
 
 
 def test_a_replay_brings_back_every_bit_of_the_logits(engine: LoadedModel) -> None:
     job = chat("resume", max_tokens=20, temperature=0.0)
-    prompt, ids = engine._task(job).prompt, ids_of(run(engine, job))
+    prompt, ids = engine._tokenizer.prompt(job.messages, {}).ids, ids_of(run(engine, job))
     last = []
     for cut in (0, 1, 7, 19):
         ready = engine._context.bring(prompt, ids[:cut], Scripted())
@@ -87,13 +88,15 @@ def test_a_replay_that_would_take_too_long_goes_by_chunks(card: OtherCard, engin
     job = chat("resume", max_tokens=20, temperature=0.0)
     told = ids_of(run(engine, job))[:17]
     costs = []
+    engine._context.costs = usual = UsualCosts()
     for step_s in (0.001, 60.0):
-        engine._context._step_s = step_s
+        usual.known_step_s = step_s
+        engine._context.cache.forget()
         before = card.counters.executes
         assert finished(run(engine, job, told)).usage.completion_tokens == 20
         costs.append(card.counters.executes - before)
-    # The ladder has room for one more chunk of 8 behind the prompt: one pass of the layers instead of eight.
-    assert costs[0] - costs[1] == 7 * QWEN3.layers
+    # 21 tokens asked and 17 told: three chunks and 17 steps, or the four chunks of the ladder and 6 steps.
+    assert costs[0] - costs[1] == (3 + 17 - 4 - 6) * QWEN3.layers
 
 
 def test_a_stop_string_ends_the_text_before_itself(engine: LoadedModel) -> None:
@@ -174,16 +177,18 @@ def test_a_prompt_that_leaves_room_for_one_token_gets_one(engine: LoadedModel) -
     assert finished(events).usage.completion_tokens == 1
 
 
-def test_the_length_limit_costs_no_extra_card_step(card: OtherCard, engine: LoadedModel) -> None:
+def test_the_length_limit_usualno_extra_card_step(card: OtherCard, engine: LoadedModel) -> None:
     counts = []
+    engine._context.costs = UsualCosts()
     for limit in (1, 2):
+        engine._context.cache.forget()
         before = card.counters.executes
         run(engine, chat(max_tokens=limit, temperature=0.0))
         counts.append(card.counters.executes - before)
     assert counts == [3 * QWEN3.layers + 1, 4 * QWEN3.layers + 2]
 
 
-def test_a_token_costs_one_hidden_row_mask_and_index_up_and_one_row_of_logits_down(
+def test_a_token_usualone_hidden_row_mask_and_index_up_and_one_row_of_logits_down(
     card: OtherCard, engine: LoadedModel
 ) -> None:
     run(engine, chat(max_tokens=5, temperature=0.0))
@@ -207,7 +212,7 @@ def test_every_call_into_the_card_is_announced(card: OtherCard, engine: LoadedMo
         list(engine.stream(chat(max_tokens=12, temperature=0.0), told, signals))
     finally:
         card.guard = None
-    assert signals.calls > 16
+    assert signals.calls >= 16
 
 
 @pytest.mark.parametrize("at", [1, 2, 3, 6])
