@@ -21,8 +21,9 @@ from tasks.board import Hold
 from tasks.connection import AWAY
 from tasks.engines import Verdict
 from tasks.errors import Internal, JobError, QueueAway, Shutdown
-from tasks.events import Event, Failed, Held, Loading, Resumed, Terminal, TextDelta
+from tasks.events import Delta, Event, Failed, Held, Loading, Resumed, Terminal
 from tasks.jobs import Job, JobId, JobState
+from tasks.made import Made
 from tasks.scribe import RETRY_S, Scribe, Token
 
 Answer = TypeVar("Answer")
@@ -177,9 +178,8 @@ class Claim:
         entries = journal.read(owner.redis, token.job_id) if token.attempt > 1 else []
         self.job = job
         self.token = token
-        self.emitted: Sequence[int] = journal.token_ids(entries)
-        self._texts = [journal.text(entries)]
-        self._tokens = len(self.emitted)
+        self._made = journal.made(entries)
+        self.emitted: Sequence[int] = tuple(self._made.token_ids)
         self._progress = ""
         self._owner = owner
         self._scribe = Scribe(owner.redis, token, owner.card, owner.settings)
@@ -197,10 +197,9 @@ class Claim:
         if isinstance(event, Terminal):
             self.end(event)
             return
-        if isinstance(event, TextDelta):
-            self._texts.append(event.text)
-            self._tokens += len(event.token_ids)
-            self._progress = outcome.tokens(self._tokens, self.job.sampling.max_tokens)
+        if isinstance(event, Delta):
+            self._made.add(event)
+            self._progress = outcome.tokens(len(self._made.token_ids), self.job.sampling.max_tokens)
         elif isinstance(event, Loading):
             self._progress = outcome.files(event)
         self._scribe.append(event, self._progress)
@@ -214,7 +213,7 @@ class Claim:
             return
         event = outcome.true_ending(event, orders.cancel)
         first, pending = self._scribe.pending()
-        fields = outcome.record_fields(event, "".join(self._texts), self._progress)
+        fields = outcome.record_fields(event, self._made, self._progress)
         token = self.token
         self._insist(
             "finish",
@@ -359,7 +358,7 @@ def _take(owner: Owner, job_id: JobId) -> Claim | None:
         # Written by a version that this one does not understand.
         fault = outcome.internal(error, job_id)
         end = (token.job_id, token.epoch, token.attempt, JobState.FAILED.value, events.encode(fault))
-        fields = outcome.record_fields(fault, "", "")
+        fields = outcome.record_fields(fault, Made(), "")
         scripts.run(owner.redis, "finish", *end, int(queue.journal_ttl_s * 1000), 1, 0, *fields)
         return None
     return _patiently(owner, lambda: Claim(owner, token, job, left_ms))

@@ -42,7 +42,7 @@ class Signals(Protocol):
 
 class ChatEngine(Protocol):
     def stream(self, job: ChatJob, *, emitted: Sequence[int], signals: Signals) -> Iterator[Event]:
-        """Yield ``Loading``, ``TextDelta`` and at last one of the terminal events.
+        """Yield ``Loading``, deltas and at last one of the terminal events.
 
         ``emitted`` are the token ids an earlier attempt has journalled: they are not yielded again, and the
         text goes on as if it had never stopped. After a verdict of ``LOST`` the iterator ends without a

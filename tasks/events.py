@@ -97,7 +97,8 @@ class TextDelta:
     """Whole UTF-8 text, and exactly the token ids it was made of: an attempt after a crash goes on from them.
 
     ``text`` may be empty: ids whose characters are not complete, or could begin a stop string, come with
-    the delta that completes them. ``logprobs`` has one entry per token when the job asked for them.
+    the delta that completes them. ``logprobs`` has one entry for each token the text was made of, when the
+    job asked for them. A delta without ids is the first half of one that follows: both are stored together.
     """
 
     text: str

@@ -22,8 +22,9 @@ from config.settings import Settings
 from config.settings import settings as read_settings
 from tasks import events, keys, records
 from tasks.connection import AWAY, replies
-from tasks.events import Event, TextDelta
+from tasks.events import Event
 from tasks.jobs import JobId
+from tasks.made import Made
 
 log = logging.getLogger("hearth.tasks.journal")
 
@@ -54,14 +55,18 @@ def read(client: redis.Redis, job_id: JobId | str) -> list[Entry]:
 
 
 def token_ids(entries: Iterable[Entry]) -> tuple[int, ...]:
-    """The token ids journalled so far: what another attempt goes on from."""
-    deltas = (entry.event for entry in entries if isinstance(entry.event, TextDelta))
-    return tuple(token for delta in deltas for token in delta.token_ids)
+    """The token ids journalled so far, of all deltas in order: what another attempt goes on from."""
+    return tuple(made(entries).token_ids)
 
 
 def text(entries: Iterable[Entry]) -> str:
     """The text journalled so far."""
-    return "".join(entry.event.text for entry in entries if isinstance(entry.event, TextDelta))
+    return made(entries).text
+
+
+def made(entries: Iterable[Entry]) -> Made:
+    """All that the deltas journalled so far come to."""
+    return Made.of(entry.event for entry in entries)
 
 
 def _entry(item: Any) -> Entry:

@@ -23,7 +23,8 @@ from tasks.events import (
     Usage,
     encode,
 )
-from tasks.jobs import FinishReason, JobState
+from tasks.jobs import Call, FinishReason, JobState
+from tasks.made import Made
 
 log = logging.getLogger("hearth.tasks.outcome")
 
@@ -31,6 +32,7 @@ USAGE: TypeAdapter[Usage] = TypeAdapter(Usage)
 TIMINGS: TypeAdapter[Timings] = TypeAdapter(Timings)
 FAILED: TypeAdapter[Failed] = TypeAdapter(Failed)
 OUTPUT: TypeAdapter[tuple[ArtifactRef, ...]] = TypeAdapter(tuple[ArtifactRef, ...])
+CALLS: TypeAdapter[tuple[Call, ...]] = TypeAdapter(tuple[Call, ...])
 WARNINGS: TypeAdapter[tuple[str, ...]] = TypeAdapter(tuple[str, ...])
 
 _STATES: dict[type[Any], JobState] = {
@@ -83,11 +85,9 @@ def files(event: Loading) -> str:
     return f"{event.done} {event.total} files"
 
 
-def record_fields(event: Terminal, text: str, progress: str) -> list[bytes | str]:
+def record_fields(event: Terminal, made: Made, progress: str) -> list[bytes | str]:
     """Pairs of field and value that the record keeps when the journal has gone."""
-    fields: dict[str, bytes | str] = {}
-    if text:
-        fields["text"] = text
+    fields = _made_fields(made)
     if progress:
         fields["progress"] = progress
     if isinstance(event, Finished):
@@ -104,6 +104,17 @@ def record_fields(event: Terminal, text: str, progress: str) -> list[bytes | str
     if isinstance(event, Cancelled):
         fields["cancelled_because"] = event.reason
     return [part for pair in fields.items() for part in pair]
+
+
+def _made_fields(made: Made) -> dict[str, bytes | str]:
+    fields: dict[str, bytes | str] = {}
+    if made.text:
+        fields["text"] = made.text
+    if made.reasoning:
+        fields["reasoning"] = made.reasoning
+    if made.calls:
+        fields["calls"] = CALLS.dump_json(tuple(made.calls))
+    return fields
 
 
 def rebuilt(

@@ -12,7 +12,7 @@ from tasks import board, jobs, keys, outcome
 from tasks.board import Hold
 from tasks.connection import replies
 from tasks.events import ArtifactRef, Failed, Terminal, Timings, Usage
-from tasks.jobs import FinishReason, Job, JobClass, JobId, JobKind, JobState, QueueName
+from tasks.jobs import Call, FinishReason, Job, JobClass, JobId, JobKind, JobState, QueueName
 
 _PAGE_SCAN = 200
 """Records looked at in one trip while a page is filtered."""
@@ -48,6 +48,8 @@ class JobRecord:
     usage: Usage | None = None
     timings: Timings | None = None
     text: str | None = None
+    reasoning: str | None = None
+    calls: tuple[Call, ...] = ()
     output: tuple[ArtifactRef, ...] = ()
     error: Failed | None = None
     warnings: tuple[str, ...] = ()
@@ -292,6 +294,8 @@ def _record(fields: Mapping[bytes, bytes], hold: Hold | None) -> JobRecord:
         usage=outcome.USAGE.validate_json(fields[b"usage"]) if b"usage" in fields else None,
         timings=timings,
         text=_text(fields, b"text"),
+        reasoning=_text(fields, b"reasoning"),
+        calls=outcome.CALLS.validate_json(fields.get(b"calls", b"[]")),
         output=outcome.OUTPUT.validate_json(fields.get(b"output", b"[]")),
         error=_error(fields.get(b"error")),
         warnings=(*job.submission.warnings, *warnings),

@@ -16,8 +16,9 @@ import redis
 from config.settings import Settings
 from tasks import board, events, keys, scripts
 from tasks.connection import AWAY
-from tasks.events import Event, TextDelta
+from tasks.events import Delta, Event, ReasoningDelta, TextDelta
 from tasks.jobs import JobId
+from tasks.made import joined
 
 log = logging.getLogger("hearth.tasks.scribe")
 
@@ -58,7 +59,8 @@ class Scribe:
         self._wake = threading.Condition()
         self._pending: list[bytes] = []
         self._first = 1  # the number of pending[0] among the attempt's events
-        self._delta: list[TextDelta] = []
+        self._deltas: list[TextDelta | ReasoningDelta] = []
+        self._halves: list[Delta] = []
         self._progress = ""
         self._flushed_at = float("-inf")
         self._flush_at: float | None = None
@@ -82,27 +84,38 @@ class Scribe:
             self._thread.join()
 
     def append(self, event: Event, progress: str = "") -> None:
-        """Take an event. The first text goes out at once, later text within the coalescing time."""
+        """Take an event. The first text goes out at once, later text within the coalescing time.
+
+        A delta without token ids shares its tokens with the event behind it, so it is written with that one.
+        """
         with self._wake:
             if progress:
                 self._progress = progress
-            now = time.monotonic()
-            if isinstance(event, TextDelta):
-                self._delta.append(event)
-                due = max(now, self._flushed_at + self._coalesce_s)
-            else:
-                self._seal()
-                self._pending.append(events.encode(event))
-                due = now
+            if isinstance(event, Delta) and not event.token_ids:
+                self._halves.append(event)
+                return
+            due = self._now_or_soon(event)
             if self._flush_at is None or due < self._flush_at:
                 self._flush_at = due
                 self._wake.notify_all()
+
+    def _now_or_soon(self, event: Event) -> float:
+        """Put an event behind the others; when they are to be written."""
+        now, halves = time.monotonic(), self._halves
+        self._halves = []
+        for each in (*halves, event):
+            if isinstance(each, TextDelta | ReasoningDelta):
+                self._deltas.append(each)
+            else:
+                self._seal()
+                self._pending.append(events.encode(each))
+        return now if not self._deltas else max(now, self._flushed_at + self._coalesce_s)
 
     def pending(self) -> tuple[int, list[bytes]]:
         """The number of the first event not yet written, and the events from there. Only after ``stop``."""
         with self._wake:
             self._seal()
-            return self._first, list(self._pending)
+            return self._first, [*self._pending, *map(events.encode, self._halves)]
 
     def wait(self, timeout_s: float) -> None:
         """Wait for news: returns after the next answer of Redis, or when the time is up."""
@@ -110,11 +123,8 @@ class Scribe:
             self._wake.wait(timeout_s)
 
     def _seal(self) -> None:
-        if not self._delta:
-            return
-        parts, self._delta = self._delta, []
-        ids = tuple(token for part in parts for token in part.token_ids)
-        self._pending.append(events.encode(TextDelta("".join(part.text for part in parts), ids)))
+        deltas, self._deltas = self._deltas, []
+        self._pending.extend(events.encode(delta) for delta in joined(deltas))
 
     def _run(self) -> None:
         beat_at = time.monotonic()
@@ -192,7 +202,7 @@ class Scribe:
         silent_s = time.monotonic() - self.orders.heard_at
         log.warning("job %s goes on without Redis for %.0f s: %s", self._token.job_id, silent_s, error)
         with self._wake:
-            if self._pending or self._delta:
+            if self._pending or self._deltas:
                 self._flush_at = time.monotonic()
             if not self._stopping:
                 self._wake.wait_for(lambda: self._stopping, RETRY_S)

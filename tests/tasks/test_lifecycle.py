@@ -29,6 +29,7 @@ from tasks.connection import connect, connect_async
 from tasks.errors import Busy
 from tasks.events import Event, Queued, Started, TextDelta
 from tasks.jobs import ChatJob, JobClass
+from tasks.made import Made
 from tasks.reaper import Reaper
 from tasks.records import fetch, position
 from tests.tasks.factory import DONE, make_job
@@ -174,7 +175,7 @@ class Lifecycle(RuleBasedStateMachine):
         held = self._pick(data, self.world.held[-4:])
         mine = self._is_current(held)
         state = outcome.state_after(ending).value
-        fields = outcome.record_fields(ending, "", "")
+        fields = outcome.record_fields(ending, Made(), "")
         reply = scripts.run(
             self.store, "finish", *self._token(held), state, events.encode(ending), 1000_000, 1, 0, *fields
         )

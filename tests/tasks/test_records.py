@@ -12,7 +12,7 @@ from tasks.cancel import cancel
 from tasks.claim import Owner, claimed
 from tasks.errors import ContextTooLong
 from tasks.events import Failed, Loading, Usage
-from tasks.jobs import FinishReason, JobClass, JobKind, JobState
+from tasks.jobs import Call, FinishReason, JobClass, JobKind, JobState
 from tasks.records import Progress, fetch, overview, page, position
 from tasks.submit import submit_many
 from tests.tasks.conftest import Accept
@@ -37,6 +37,24 @@ async def test_a_record_tells_the_whole_story(
     assert record.started_at_ms is not None
     assert record.ended_at_ms is not None
     assert record.created_at_ms <= record.started_at_ms <= record.ended_at_ms
+    assert record.ending() == ending
+
+
+async def test_thoughts_and_calls_outlive_the_journal(
+    accept: Accept, astore: redis.asyncio.Redis, owner: Owner
+) -> None:
+    job = await accept()
+    call = events.ToolCall(0, "call_1", "add", '{"a": 1}', (3, 4))
+    ending = events.Finished(
+        FinishReason.TOOL_CALLS, Usage(3, 4, reasoning_tokens=1), DONE.timings, warnings=("w",)
+    )
+    run_to_end(job, owner, events.ReasoningDelta("hm", (1,)), delta("So", 2), call, ending=ending)
+    await astore.delete(keys.journal(job.submission.id))
+    record = await fetch(astore, job.submission.id)
+    assert record is not None
+    assert (record.reasoning, record.text) == ("hm", "So")
+    assert record.calls == (Call("call_1", "add", '{"a": 1}'),)
+    assert record.progress == Progress(4, 10, "tokens")
     assert record.ending() == ending
 
 

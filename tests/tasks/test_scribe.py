@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import time
 
 import redis
@@ -7,7 +8,7 @@ import redis
 from config.settings import QueueSettings, Settings
 from tasks import claim, journal, keys
 from tasks.claim import Owner, claimed
-from tasks.events import Loading, TextDelta
+from tasks.events import Alternative, Loading, ReasoningDelta, TextDelta, TokenLogprob, ToolCall
 from tests.tasks.conftest import Accept
 from tests.tasks.factory import DONE, delta, journal_of, until
 
@@ -52,6 +53,55 @@ async def test_what_is_no_text_goes_out_at_once_behind_the_text_before_it(
     assert journal.token_ids(entries) == (1, 2, 3)
     kinds = [entry.event.type for entry in entries]
     assert kinds.index("loading") == len(kinds) - 3
+
+
+async def test_neighbours_of_one_kind_are_joined_and_the_order_stays(
+    accept: Accept, owner: Owner, store: redis.Redis, settings: Settings
+) -> None:
+    job = await accept()
+    scores = [TokenLogprob(Alternative(each, (), -1.0)) for each in "yz"]
+    call = ToolCall(0, "call_1", "add", "{}", (6,))
+    with claimed(job.submission.id, _slow_owner(owner, settings, 1000)) as mine:
+        assert mine is not None
+        mine.append(ReasoningDelta("a", (1,)))
+        until(lambda: len(journal_of(store, job)) == 3)
+        for event in (
+            ReasoningDelta("b", (2,)),
+            ReasoningDelta("c", (3,)),
+            TextDelta("y", (4,), (scores[0],)),
+            TextDelta("z", (5,), (scores[1],)),
+            call,
+        ):
+            mine.append(event)
+        until(lambda: call in journal_of(store, job))
+        mine.append(DONE)
+    said = journal_of(store, job)[2:-1]
+    assert said == [
+        ReasoningDelta("a", (1,)),
+        ReasoningDelta("bc", (2, 3)),
+        TextDelta("yz", (4, 5), tuple(scores)),
+        call,
+    ]
+    assert journal.token_ids(journal.read(store, job.submission.id)) == (1, 2, 3, 4, 5, 6)
+
+
+async def test_a_delta_without_ids_is_never_written_without_the_one_that_has_them(
+    accept: Accept, owner: Owner, store: redis.Redis
+) -> None:
+    job = await accept()
+    with claimed(job.submission.id, owner) as mine:
+        assert mine is not None
+        mine.append(ReasoningDelta("half", ()))
+        mine.append(Loading("tiny", 1, 2))
+        mine.append(ReasoningDelta("a thought", ()))
+        await asyncio.sleep(0.1)
+        assert [event.type for event in journal_of(store, job)[2:]] == ["reasoning_delta", "loading"]
+        mine.append(delta("and text", 1))
+        until(lambda: len(journal_of(store, job)) == 6)
+        assert journal_of(store, job)[4:] == [ReasoningDelta("a thought", ()), delta("and text", 1)]
+        mine.append(ToolCall(0, "call_1", "add", "{}", ()))
+        mine.append(DONE)
+    assert [event.type for event in journal_of(store, job)[6:]] == ["tool_call", "finished"]
 
 
 async def test_appending_costs_the_engine_no_round_trip(
