@@ -30,7 +30,7 @@ class Row:
 
 def at_most(name: str, value: float, unit: str, bound: float) -> Row:
     """A row with an upper bound."""
-    return Row(name, value, unit, f"≤ {bound:g}", value <= bound)
+    return Row(name, value, unit, f"≤ {bound:,g}", value <= bound)
 
 
 def arguments(description: str) -> argparse.ArgumentParser:
@@ -60,8 +60,12 @@ def _table(name: str, rows: Sequence[Row]) -> Table:
         table.add_column(heading, justify="right" if heading == "measured" else "left")
     for row in rows:
         verdict = "" if row.is_met is None else ("met" if row.is_met else "MISSED")
-        table.add_row(row.name, f"{row.value:,.3g} {row.unit}".strip(), row.target or "", verdict)
+        table.add_row(row.name, f"{_number(row.value)} {row.unit}".strip(), row.target or "", verdict)
     return table
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def quantile(values: Sequence[float], share: float) -> float:
