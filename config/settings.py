@@ -127,6 +127,12 @@ class ModelSettings(_Group):
     cache_reserve_mib: Annotated[int, Field(ge=0)] = 512
     """Card memory, in MiB, that slots beyond the first leave free. They are given back when another model
     needs the room."""
+    kv_write: Literal["auto", "row", "copy"] = "auto"
+    """How new K/V rows reach the cache: written in place, or copied on the card. ``auto``: in place where a
+    probe has shown that card, firmware and package do it right."""
+    prefill: Literal["auto", "chunk", "decode"] = "auto"
+    """How prompts go through the layers: by chunks, or token by token, which is slower by far. ``auto``: by
+    chunks where a probe has shown that they give the same."""
 
 
 class VirtualCardSettings(_Group):

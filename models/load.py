@@ -15,9 +15,13 @@ from models.llm.network import Network, Progress
 from models.llm.package import find_package
 from models.llm.plan import MeasuredCosts
 from models.llm.template import ChatTokenizer
+from models.llm.ways import choose_ways
 from models.manifest import PackageProblem
 from tasks.board import Model
 from tasks.errors import LoadFailed, ModelUnusable
+
+PROBES = "probes.json"
+"""Under the data directory: what was found out about packages on this card."""
 
 LoadedModel = LlmEngine
 """What ``load`` returns: ``context``, ``size_bytes``, ``stream(job, emitted, signals)`` and ``close()``."""
@@ -28,9 +32,10 @@ def load(
     model: Model,
     progress: Callable[[int, int], None],
     options: ModelSettings | None = None,
+    data_dir: Path | None = None,
 ) -> LoadedModel:
     """Put ``model`` on ``card``; ``progress(done, total)`` is called after each file. See ``loading``."""
-    steps = loading(card, model, options)
+    steps = loading(card, model, options, data_dir)
     try:
         while True:
             progress(*next(steps))
@@ -42,11 +47,12 @@ def load(
 
 
 def loading(
-    card: Card, model: Model, options: ModelSettings | None = None
+    card: Card, model: Model, options: ModelSettings | None = None, data_dir: Path | None = None
 ) -> Generator[Progress, None, LoadedModel]:
     """Put ``model`` on ``card``, yielding (files done, files in all); returns the model, ready to answer.
 
-    A load that fails or is closed half-way leaves nothing behind.
+    What a probe of the card finds out is remembered in ``data_dir``, when it is given. A load that fails or
+    is closed half-way leaves nothing behind.
 
     Raises:
         ModelUnusable: the catalog says so.
@@ -67,7 +73,9 @@ def loading(
         raise LoadFailed(f"{model.id} cannot be loaded: {error.filename}: {error.strerror}") from error
     try:
         _refuse_strange_tokens(model, tokenizer, network)
-        context = _context(network, options or ModelSettings())
+        options = options or ModelSettings()
+        choose_ways(network, package, options, data_dir / PROBES if data_dir else None)
+        context = _context(network, options)
         size_bytes = free_bytes - card.memory().free_bytes
         return LlmEngine(model.id, network, tokenizer, size_bytes, context)
     except BaseException:

@@ -140,7 +140,7 @@ def models_here() -> Models:
     from models.catalog import scan
     from models.load import loading
 
-    return Models(scan, partial(loading, options=settings().models))
+    return Models(scan, partial(loading, options=settings().models, data_dir=settings().data_dir))
 
 
 def boot(link: Link, models: Callable[[], Models] = models_here) -> CardOwner:

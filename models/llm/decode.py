@@ -77,14 +77,45 @@ class Decoder:
         self._card.execute(self._post, timeout_s=STEP_LIMIT_S)
         return self._read_logits()
 
-    def _run(self, token: int, position: int, *, wants_logits: bool) -> None:
+    def run_layer(
+        self, layer: int, token: int, position: int, *, in_place: bool
+    ) -> tuple[bytes, bytes, bytes]:
+        """One layer alone, fed with the embedding of ``token``: the K and V row it made, and its hidden row.
+
+        For probes: with ``in_place`` the rows are read from the cache, else the cache is not written.
+        """
+        bound = self._ready(position)
+        self.hidden[layer % 2].write(self._embedding[token])
+        self._tell_position(bound, position)
+        step = bound.steps[layer]
+        self._aim_at_scratch(bound, layer, step)
+        made = tuple(buffer.view() for buffer in self._new[layer])
+        if in_place:
+            made = self.cache.row(layer, position)
+            step.rebind(bound.called["K_cache_out"], made[0])
+            step.rebind(bound.called["V_cache_out"], made[1])
+        bound.is_aimed = True
+        self._card.execute([step], timeout_s=STEP_LIMIT_S)
+        made = (*made, self.hidden[(layer + 1) % 2].view())
+        keys, values, hidden = (view.buffer.read(view.offset_bytes, view.size_bytes) for view in made)
+        return keys, values, hidden
+
+    def _ready(self, position: int) -> _Bound:
+        """The smallest group with room for ``position``, bound to the cache in use."""
         bound = next(each for each in self._groups if position < each.group.capacity)
         if bound.cache is not self.cache:
             self._turn_to(bound, self.cache)
-        self.hidden[0].write(self._embedding[token])
+        return bound
+
+    def _tell_position(self, bound: _Bound, position: int) -> None:
         self._index_row.fill(position)
         self._indices.write(self._index_row)
         bound.mask.write(bound.visible(position))
+
+    def _run(self, token: int, position: int, *, wants_logits: bool) -> None:
+        bound = self._ready(position)
+        self.hidden[0].write(self._embedding[token])
+        self._tell_position(bound, position)
         if self.writes_rows:
             self._aim(bound, position)
         elif bound.is_aimed:
