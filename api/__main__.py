@@ -93,6 +93,10 @@ def _refuse(message: str, code: int) -> int:
     return code
 
 
+SWITCH_S = 0.0005
+"""Python's 5 ms are long here: the loop and the thread that sends messages would wait for each other."""
+
+
 def main() -> int:
     try:
         settings = read_settings()
@@ -111,6 +115,7 @@ def main() -> int:
     note_port(settings.data_dir, port)
     log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
     try:
+        sys.setswitchinterval(SWITCH_S)
         Server(configured(app, settings), app.state.context).run(sockets=[listener])
     finally:
         forget_port(settings.data_dir, port)

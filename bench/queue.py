@@ -107,8 +107,8 @@ def _content(line: str) -> str:
     chunk = json.loads(line[6:])
     if "error" in chunk:
         raise RuntimeError(chunk["error"]["message"])
-    choices = chunk["choices"]
-    return choices[0]["delta"].get("content") or "" if choices else ""
+    delta = chunk["choices"][0]["delta"] if chunk["choices"] else {}
+    return delta.get("content") or delta.get("reasoning_content") or ""
 
 
 @contextmanager
@@ -131,7 +131,7 @@ def api_alone() -> Iterator[tuple[str, int]]:
         finally:
             for process in reversed(started):
                 stack.stop(process)
-            private.release()
+            private.close()
 
 
 def _await_answer(url: str) -> None:

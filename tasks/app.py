@@ -36,6 +36,8 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "broker_transport_options": {
             # Queues are served in the order in which they are consumed, which is what the gate arranges.
             "queue_order_strategy": "priority",
+            # No message has a priority of its own, so there is one list per queue to look into, not four.
+            "priority_steps": [0],
             "visibility_timeout": VISIBILITY_TIMEOUT_S,
             "socket_connect_timeout": 2.0,
         },

@@ -9,6 +9,7 @@ import ctypes
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -135,6 +136,10 @@ class Models:
     loading: Loader
 
 
+SWITCH_S = 0.0005
+"""Python lets a waiting thread wait 5 ms for its turn; the journal's would tell the first token that late."""
+
+
 def models_here() -> Models:
     """The models room; importing it loads device libraries, so only the child may ask."""
     from models.catalog import scan
@@ -154,6 +159,7 @@ def boot(link: Link, models: Callable[[], Models] = models_here) -> CardOwner:
     from hardware.errors import HardwareError
     from worker.residency import Residency
 
+    sys.setswitchinterval(SWITCH_S)
     config = settings()
     stop = Stop(link)
     info = card_ids(config)[0]
