@@ -48,6 +48,10 @@ class LoadedModel(Protocol):
 
     def stream(self, job: ChatJob, emitted: Sequence[int], signals: Signals) -> Iterator[Event]: ...
 
+    def trim(self) -> int:
+        """Give back card memory that only saves time; how many bytes that were."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -174,7 +178,7 @@ class Residency:
         return self._seats[model.id]
 
     def _load_making_room(self, model: board.Model) -> Iterator[tuple[int, int]]:
-        """Load, evicting the least recently used while card memory does not suffice. Raises JobError."""
+        """Load; while memory is short, trim residents, then evict the oldest used. Raises JobError."""
         while True:
             try:
                 yield from self._load_once(model)
@@ -182,7 +186,8 @@ class Residency:
             except (HardwareError, LoadFailed) as error:
                 reason = error if isinstance(error, HardwareError) else error.__cause__
                 if isinstance(reason, OutOfCardMemory) and self._seats:
-                    self._evict()
+                    if not self._trim():
+                        self._evict()
                 elif isinstance(reason, OutOfCardMemory):
                     raise LoadFailed(
                         f"{model.id} does not fit the card, even with nothing else on it: {reason}"
@@ -219,6 +224,14 @@ class Residency:
                 loaded: LoadedModel = end.value
                 return loaded
             yield progress
+
+    def _trim(self) -> bool:
+        """Have all residents give back what they can do without. False: there was nothing."""
+        freed_bytes = sum([seat.model.trim() for seat in self._seats.values()])
+        if freed_bytes:
+            log.info("residents gave back %.0f MiB to make room", freed_bytes / 2**20)
+            self._is_stale = True
+        return freed_bytes > 0
 
     def _evict(self) -> None:
         with self._lock:

@@ -23,6 +23,7 @@ class CountingModel:
 
     memory: Buffer
     context: int = 256
+    spare: Buffer | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -41,7 +42,16 @@ class CountingModel:
             yield TextDelta(f"{number} ", (number,))
         yield Finished(FinishReason.LENGTH, Usage(1, count), Timings())
 
+    def trim(self) -> int:
+        if self.spare is None:
+            return 0
+        size_bytes = self.spare.size_bytes
+        self.spare.close()
+        self.spare = None
+        return size_bytes
+
     def close(self) -> None:
+        self.trim()
         self.memory.close()
 
 

@@ -133,6 +133,20 @@ def test_the_least_recently_used_model_makes_room(
     assert card.memory().free_bytes == card.memory().total_bytes - 60 * MIB
 
 
+def test_residents_give_back_what_they_can_do_without_before_one_has_to_go(
+    residency: Residency, resident: Callable[[], list[str]], card: VirtualCard
+) -> None:
+    answer(residency, "a")
+    loaded = residency._seats["a"].model
+    assert isinstance(loaded, CountingModel)
+    loaded.spare = card.allocate(20 * MIB)
+    answer(residency, "b")
+    assert resident() == ["a", "b"]
+    assert loaded.trim() == 0
+    answer(residency, "c")
+    assert resident() == ["b", "c"]
+
+
 def test_a_model_that_never_fits_says_so_after_everything_has_made_room(
     residency: Residency, resident: Callable[[], list[str]], card: VirtualCard
 ) -> None:
