@@ -13,7 +13,8 @@ from starlette.types import Receive
 from api.context import Context
 from api.follow import Following
 from api.stream import until_gone
-from tasks.events import Started, Terminal, TextDelta
+from tasks.events import Started, Terminal
+from tasks.made import Made
 
 T = TypeVar("T")
 
@@ -22,7 +23,7 @@ T = TypeVar("T")
 class Told:
     """What a journal said from its beginning to its end."""
 
-    text: str
+    made: Made
     end: Terminal
 
 
@@ -36,15 +37,14 @@ class Leaving(Exception):
 
 async def whole(entries: Following, on_start: Callable[[Started], None]) -> Told:
     """Read a journal to its end."""
-    text: list[str] = []
+    made = Made()
     async with aclosing(entries):
         async for entry in entries:
-            if isinstance(entry.event, TextDelta):
-                text.append(entry.event.text)
-            elif isinstance(entry.event, Started):
+            made.add(entry.event)
+            if isinstance(entry.event, Started):
                 on_start(entry.event)
             elif isinstance(entry.event, Terminal):
-                return Told("".join(text), entry.event)
+                return Told(made, entry.event)
     raise RuntimeError("the journal ended without a terminal event. This is a bug.")
 
 

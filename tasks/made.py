@@ -27,6 +27,11 @@ class Made:
             made.add(event)
         return made
 
+    @classmethod
+    def kept(cls, text: str | None, reasoning: str | None, calls: Iterable[Call]) -> Self:
+        """What a record has kept of it: no ids, no probabilities."""
+        return cls(list(calls), _texts=[text or ""], _thoughts=[reasoning or ""])
+
     @property
     def text(self) -> str:
         return "".join(self._texts)

@@ -60,14 +60,18 @@ class JobUsage(BaseModel):
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
+    reasoning_tokens: int
 
 
 class OutputOut(BaseModel):
-    """One piece of what the job made: text, or a file."""
+    """One piece of what the job made: thoughts, text, a call of a tool, or a file."""
 
-    type: Literal["text", "file"]
+    type: Literal["reasoning", "text", "tool_call", "file"]
     text: str | None = None
-    finish_reason: Literal["stop", "length"] | None = None
+    id: str | None = None
+    name: str | None = None
+    arguments: Annotated[str | None, Field(description="The JSON of an object.")] = None
+    finish_reason: Literal["stop", "length", "tool_calls"] | None = None
     media_type: str | None = None
     size_bytes: int | None = None
     sha256: str | None = None

@@ -56,23 +56,33 @@ def _usage(record: JobRecord) -> JobUsage | None:
         prompt_tokens=used.prompt_tokens,
         completion_tokens=used.completion_tokens,
         cached_tokens=used.cached_tokens,
+        reasoning_tokens=used.reasoning_tokens,
     )
 
 
 def _output(record: JobRecord) -> list[OutputOut]:
-    pieces = [
+    reason = _reason(record)
+    pieces = [OutputOut(type="reasoning", text=record.reasoning)] if record.reasoning else []
+    if record.text or (record.state is JobState.SUCCEEDED and not record.calls):
+        pieces.append(OutputOut(type="text", text=record.text or "", finish_reason=reason))
+    pieces += [
+        OutputOut(
+            type="tool_call", id=call.id, name=call.name, arguments=call.arguments, finish_reason=reason
+        )
+        for call in record.calls
+    ]
+    return pieces + [
         OutputOut(type="file", media_type=file.media_type, size_bytes=file.size_bytes, sha256=file.sha256)
         for file in record.output
     ]
-    if record.text is None and record.state is not JobState.SUCCEEDED:
-        return pieces
-    return [OutputOut(type="text", text=record.text or "", finish_reason=_reason(record)), *pieces]
 
 
-def _reason(record: JobRecord) -> Literal["stop", "length"] | None:
-    if record.finish_reason is None:
-        return None
-    return "length" if record.finish_reason is FinishReason.LENGTH else "stop"
+def _reason(record: JobRecord) -> Literal["stop", "length", "tool_calls"] | None:
+    if record.finish_reason is FinishReason.LENGTH:
+        return "length"
+    if record.finish_reason is FinishReason.TOOL_CALLS:
+        return "tool_calls"
+    return None if record.finish_reason is None else "stop"
 
 
 def _urls(record: JobRecord) -> Urls:

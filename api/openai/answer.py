@@ -6,17 +6,34 @@ Chunks are written by hand: hundreds a second pass here, all alike but for a pie
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
 
 from api.context import VERSION, Context
 from api.errors import Problem, of_end
 from tasks import records
-from tasks.events import Cancelled, Expired, Failed, Finished, Started, TextDelta, Usage
-from tasks.jobs import ChatJob, FinishReason, JobClass, JobId
+from tasks.events import (
+    Alternative,
+    Cancelled,
+    Expired,
+    Failed,
+    Finished,
+    ReasoningDelta,
+    Started,
+    TextDelta,
+    TokenLogprob,
+    ToolCall,
+    Usage,
+)
+from tasks.jobs import Call, ChatJob, FinishReason, JobClass, JobId
 from tasks.journal import Entry
+from tasks.made import Made
 
 DONE = b"data: [DONE]\n\n"
+
+Delta = tuple[str, str]
+"""What a chunk adds, and the probabilities of its tokens: both as JSON."""
 
 
 class Answer:
@@ -52,26 +69,28 @@ class Answer:
             "service_tier": "flex" if submission.job_class is JobClass.BATCH else "default",
         }
 
-    async def late_text(self) -> str:
-        """The text of an answer whose journal is gone: the record keeps it longer."""
+    async def late(self) -> Made:
+        """What an answer was whose journal is gone: the record keeps it longer, but no probabilities."""
         record = await records.fetch(self._context.redis, self.job.submission.id)
-        return (record.text or "") if record is not None else ""
+        return Made() if record is None else Made.kept(record.text, record.reasoning, record.calls)
 
 
 class ChunkVoice:
-    """``stream.Voice`` of chat completions: role, text, finish, usage if asked for, ``[DONE]``."""
+    """``stream.Voice`` of chat completions: role, thoughts, text, calls, finish, usage if asked for,
+    ``[DONE]``.
+    """
 
     def __init__(self, answer: Answer, *, include_usage: bool) -> None:
         self._answer = answer
         self._include_usage = include_usage
         self._head = ""
         self._tail = ',"usage":null}\n\n' if include_usage else "}\n\n"
-        self._has_text = False
+        self._has_said = False
 
     async def tell(self, entry: Entry) -> bytes:
         event = entry.event
-        if isinstance(event, TextDelta):
-            return await self._text(event.text, entry.id)
+        if isinstance(event, TextDelta | ReasoningDelta | ToolCall):
+            return await self._say(_deltas_of(event), entry.id)
         if isinstance(event, Started):
             self._answer.started(event)
         elif isinstance(event, Finished):
@@ -83,17 +102,19 @@ class ChunkVoice:
     def fail(self, problem: Problem) -> bytes:
         return b"data: " + json.dumps(problem.envelope()).encode() + b"\n\n"
 
-    async def _text(self, text: str, entry_id: str) -> bytes:
-        if not text:
+    async def _say(self, deltas: list[Delta], entry_id: str) -> bytes:
+        """Chunks for what one event tells; the last of them has its id."""
+        if not deltas:
             return b""
-        self._has_text = True
-        opening = await self._opening()
-        chunk = self._chunk(f'{{"content":{quoted(text)}}}', "null")
-        return f"{opening}id: {entry_id}\n{chunk}".encode()
+        self._has_said = True
+        words = [await self._opening()]
+        words += [self._chunk(delta, "null", scores) for delta, scores in deltas]
+        words.insert(-1, f"id: {entry_id}\n")
+        return "".join(words).encode()
 
     async def _finish(self, event: Finished, entry_id: str) -> bytes:
-        late = "" if self._has_text else await self._answer.late_text()
-        text = await self._text(late, entry_id)
+        late = [] if self._has_said else _deltas_of_all(await self._answer.late())
+        text = await self._say(late, entry_id)
         opening = await self._opening()
         words = opening + f"id: {entry_id}\n" + self._chunk("{}", quoted(finish_reason(event.reason)))
         if self._include_usage:
@@ -110,16 +131,66 @@ class ChunkVoice:
         self._head = f'data: {fields},"choices":'
         return self._chunk('{"role":"assistant","content":""}', "null")
 
-    def _chunk(self, delta: str, reason: str) -> str:
-        choice = f'[{{"index":0,"delta":{delta},"logprobs":null,"finish_reason":{reason}}}]'
+    def _chunk(self, delta: str, reason: str, scores: str = "null") -> str:
+        choice = f'[{{"index":0,"delta":{delta},"logprobs":{scores},"finish_reason":{reason}}}]'
         return f"{self._head}{choice}{self._tail}"
 
 
-async def body_of(answer: Answer, text: str, end: Finished) -> dict[str, Any]:
+def _deltas_of(event: TextDelta | ReasoningDelta | ToolCall) -> list[Delta]:
+    if isinstance(event, ToolCall):
+        call = Call(event.id, event.name, event.arguments)
+        return _deltas_of_call(event.index, call)
+    if not event.text:
+        return []
+    if isinstance(event, ReasoningDelta):
+        return [(f'{{"reasoning_content":{quoted(event.text)}}}', "null")]
+    scores = json.dumps(logprobs_of(event.logprobs), separators=(",", ":")) if event.logprobs else "null"
+    return [(f'{{"content":{quoted(event.text)}}}', scores)]
+
+
+def _deltas_of_call(index: int, call: Call) -> list[Delta]:
+    """As OpenAI sends it: which function, and then its arguments."""
+    name, arguments = quoted(call.name), quoted(call.arguments)
+    head = f'"id":{quoted(call.id)},"type":"function","function":{{"name":{name},"arguments":""}}'
+    rest = f'"function":{{"arguments":{arguments}}}'
+    return [(f'{{"tool_calls":[{{"index":{index},{part}}}]}}', "null") for part in (head, rest)]
+
+
+def _deltas_of_all(made: Made) -> list[Delta]:
+    told = [*_deltas_of(ReasoningDelta(made.reasoning, ())), *_deltas_of(TextDelta(made.text, ()))]
+    return told + [delta for index, call in enumerate(made.calls) for delta in _deltas_of_call(index, call)]
+
+
+async def body_of(answer: Answer, made: Made, end: Finished) -> dict[str, Any]:
     """The whole answer as one body."""
-    message = {"role": "assistant", "content": text, "refusal": None}
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason(end.reason)}
+    content = made.text if made.text or not made.calls else None
+    message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
+    if made.reasoning:
+        message["reasoning_content"] = made.reasoning
+    if made.calls:
+        message["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in made.calls
+        ]
+    choice = {
+        "index": 0,
+        "message": message,
+        "logprobs": logprobs_of(made.logprobs) if made.logprobs else None,
+        "finish_reason": finish_reason(end.reason),
+    }
     return {**await answer.common("chat.completion"), "choices": [choice], "usage": usage_of(end.usage)}
+
+
+def logprobs_of(scores: Sequence[TokenLogprob]) -> dict[str, Any]:
+    content = [
+        {**_alternative(score.chosen), "top_logprobs": [_alternative(other) for other in score.top]}
+        for score in scores
+    ]
+    return {"content": content, "refusal": None}
+
+
+def _alternative(token: Alternative) -> dict[str, Any]:
+    return {"token": token.token, "bytes": list(token.token_bytes), "logprob": token.logprob}
 
 
 def usage_of(usage: Usage) -> dict[str, Any]:
@@ -128,12 +199,12 @@ def usage_of(usage: Usage) -> dict[str, Any]:
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
-        "completion_tokens_details": {"reasoning_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
     }
 
 
 def finish_reason(reason: FinishReason) -> str:
-    return "length" if reason is FinishReason.LENGTH else "stop"
+    return reason.value if reason in (FinishReason.LENGTH, FinishReason.TOOL_CALLS) else "stop"
 
 
 def completion_id(job_id: JobId) -> str:

@@ -115,8 +115,8 @@ async def _whole(
         return response
     if end.warnings:
         headers["x-hearth-warnings"] = warning_header((*answer.job.submission.warnings, *end.warnings))
-    text = told.text or await answer.late_text()
-    return JSONResponse(await body_of(answer, text, end), headers=headers)
+    made = told.made if told.made.token_ids else await answer.late()
+    return JSONResponse(await body_of(answer, made, end), headers=headers)
 
 
 def _headers(job: ChatJob, place: int | None) -> dict[str, str]:

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from api.errors import Refusal
-from api.openai.schemas import ChatRequest, MessageIn
+from api.openai.faults import json_name, unsupported
+from api.openai.messages import messages
+from api.openai.sampling import sampling, template_options, thinking
+from api.openai.schemas import ChatRequest
+from api.openai.tools import tool_choice, tools
 from config.settings import LimitSettings, Settings
 from tasks.board import Model
 from tasks.errors import ContextTooLong
-from tasks.jobs import ChatJob, JobClass, Message, Sampling, Submission, new_job_id
+from tasks.jobs import ChatJob, JobClass, Message, Submission, new_job_id
 
-_STOP_CHARACTERS = 256
 _METADATA_KEY, _METADATA_VALUE = 64, 512
-_ROLES: dict[str, Literal["system", "user", "assistant", "tool"]] = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "assistant": "assistant",
-    "tool": "tool",
-}
 _WANTED = {
     "bool_type": "true or false",
     "dict_type": "an object",
@@ -36,11 +31,11 @@ _WANTED = {
     "list_type": "a list",
     "model_type": "an object",
     "string_type": "a string",
+    "string_pattern_mismatch": "1 to 64 characters of a-z, A-Z, 0-9, _ and -",
     "string_too_short": "a string that is not empty",
     "too_short": "a list that is not empty",
 }
 """Pydantic's kinds of fault in JSON's words; the others read well as they are."""
-_DEFAULTS = Sampling(seed=0)
 _PARAM_CHARACTERS = 200
 
 Fields = TypeVar("Fields", bound=BaseModel)
@@ -60,7 +55,7 @@ class Terms:
 def validated(kind: type[Fields], body: object) -> Fields:
     """``body`` as ``kind``. Raises Refusal, naming the first field at fault."""
     if not isinstance(body, dict):
-        raise Refusal("invalid_type", f"the body is to be a JSON object, not {_json_name(body)}")
+        raise Refusal("invalid_type", f"the body is to be a JSON object, not {json_name(body)}")
     try:
         return kind.model_validate(body)
     except ValidationError as error:
@@ -87,8 +82,9 @@ def chat_job(request: ChatRequest, model: Model, terms: Terms, settings: Setting
         ContextTooLong: no tokenizer could make the prompt fit.
     """
     refuse_unsupported(request)
-    messages = _messages(request.messages, settings.limits)
-    _refuse_certainly_too_long(messages, model)
+    turns = messages(request.messages, model, settings.limits)
+    _refuse_certainly_too_long(turns, model)
+    offered = tools(request, model)
     now_ms = time.time_ns() // 1_000_000
     default_s = (
         settings.queue.chat_deadline_s
@@ -106,40 +102,17 @@ def chat_job(request: ChatRequest, model: Model, terms: Terms, settings: Setting
         metadata=_metadata(request.metadata, settings.limits),
         warnings=tuple(warnings(request)),
     )
-    return ChatJob(submission, model.id, messages, _sampling(request, settings.limits))
-
-
-def _sampling(request: ChatRequest, limits: LimitSettings) -> Sampling:
-    top_p, top_k = request.top_p, max(request.top_k or 0, 0)
-    if top_p == 0:  # the nucleus of nothing is its likeliest token: said with top_k, no sampler divides by it
-        top_p, top_k = None, 1
-    return Sampling(
-        seed=secrets.randbits(63) if request.seed is None else request.seed,
-        max_tokens=request.max_completion_tokens or request.max_tokens,
-        temperature=_DEFAULTS.temperature if request.temperature is None else request.temperature,
-        top_k=top_k,
-        top_p=_DEFAULTS.top_p if top_p is None else top_p,
-        stop=_stop(request.stop, limits),
+    return ChatJob(
+        submission,
+        model.id,
+        turns,
+        sampling(request, model, settings.limits),
+        template_options(request),
+        tools=offered,
+        tool_choice=tool_choice(request, offered),
+        calls_once=request.parallel_tool_calls is False,
+        thinking=thinking(request),
     )
-
-
-def _stop(value: Any, limits: LimitSettings) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    strings = [value] if isinstance(value, str) else value
-    if not isinstance(strings, list):
-        raise Refusal(
-            "invalid_type", f"'stop' should be a string or a list of strings, not {_json_name(value)}", "stop"
-        )
-    if len(strings) > limits.stop_strings:
-        raise Refusal("invalid_value", f"'stop' may hold at most {limits.stop_strings} strings", "stop")
-    for index, text in enumerate(strings):
-        where = "stop" if strings is not value else f"stop[{index}]"
-        if not isinstance(text, str):
-            raise Refusal("invalid_type", f"'{where}' should be a string, not {_json_name(text)}", where)
-        if not 1 <= len(text) <= _STOP_CHARACTERS:
-            raise Refusal("invalid_value", f"'{where}' should have 1 to {_STOP_CHARACTERS} characters", where)
-    return tuple(strings)
 
 
 def _metadata(value: dict[str, str] | None, limits: LimitSettings) -> dict[str, str]:
@@ -159,62 +132,15 @@ def _metadata(value: dict[str, str] | None, limits: LimitSettings) -> dict[str, 
     return pairs
 
 
-def _messages(turns: Sequence[MessageIn], limits: LimitSettings) -> tuple[Message, ...]:
-    if len(turns) > limits.messages:
-        raise Refusal("invalid_value", f"'messages' may hold at most {limits.messages} messages", "messages")
-    return tuple(_message(turn, f"messages[{index}]") for index, turn in enumerate(turns))
-
-
-def _message(turn: MessageIn, where: str) -> Message:
-    if turn.role not in _ROLES:
-        raise _unsupported(f"{where}.role", "the role 'function' is not supported; use 'tool'")
-    for name in ("tool_calls", "function_call", "audio", "refusal"):
-        if getattr(turn, name):
-            raise _unsupported(f"{where}.{name}", "is not supported yet")
-    return Message(_ROLES[turn.role], _text(turn.content, f"{where}.content"))
-
-
-def _text(content: Any, where: str) -> str:
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        return "\n".join(_part(part, f"{where}[{index}]") for index, part in enumerate(content))
-    if content is None:
-        raise Refusal("missing_required_parameter", f"'{where}' is missing", where)
-    raise Refusal(
-        "invalid_type", f"'{where}' should be a string or a list of parts, not {_json_name(content)}", where
-    )
-
-
-def _part(part: Any, where: str) -> str:
-    if not isinstance(part, dict):
-        raise Refusal(
-            "invalid_type", f"'{where}' should be an object with a 'type', not {_json_name(part)}", where
-        )
-    kind = part.get("type")
-    if not isinstance(kind, str):
-        raise Refusal(
-            "missing_required_parameter", f"'{where}.type' is missing or not a string", f"{where}.type"
-        )
-    if kind != "text":
-        raise _unsupported(where, f"holds a part of type {kind[:40]!a}; this model reads only 'text'")
-    text = part.get("text")
-    if not isinstance(text, str):
-        raise Refusal(
-            "invalid_type", f"'{where}.text' should be a string, not {_json_name(text)}", f"{where}.text"
-        )
-    return text
-
-
-def _refuse_certainly_too_long(messages: Sequence[Message], model: Model) -> None:
+def _refuse_certainly_too_long(turns: Sequence[Message], model: Model) -> None:
     """Every token stands for at most ``longest_token_bytes``, and the answer needs room for one."""
     if model.context is None or not model.longest_token_bytes:
         return
     room = model.context * model.longest_token_bytes
     # NFC is what tokenizers normalise to, and it may shorten a text: what seems too long is looked at twice.
-    if sum(len(message.content.encode()) for message in messages) < room:
+    if sum(len(message.content.encode()) for message in turns) < room:
         return
-    total = sum(len(unicodedata.normalize("NFC", message.content).encode()) for message in messages)
+    total = sum(len(unicodedata.normalize("NFC", message.content).encode()) for message in turns)
     if total >= room:
         raise ContextTooLong(
             f"the messages hold {total} bytes: at least {-(-total // model.longest_token_bytes)} tokens, and "
@@ -228,15 +154,8 @@ _NEUTRAL: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: value == 1,
         "only one answer per request is supported; send several requests instead",
     ),
-    "frequency_penalty": (lambda value: value == 0, "penalties are not supported yet; leave it at 0"),
-    "presence_penalty": (lambda value: value == 0, "penalties are not supported yet; leave it at 0"),
-    "logit_bias": (lambda value: not any(value.values()), "is not supported yet"),
-    "logprobs": (lambda value: not value, "is not supported yet"),
-    "top_logprobs": (lambda value: not value, "is not supported yet"),
-    "tools": (lambda value: not value, "tools are not supported yet"),
-    "tool_choice": (lambda value: value in ("none", "auto"), "tools are not supported yet"),
-    "functions": (lambda value: not value, "tools are not supported yet"),
-    "function_call": (lambda value: value in ("none", "auto"), "tools are not supported yet"),
+    "functions": (lambda value: not value, "is not supported; use 'tools'"),
+    "function_call": (lambda value: value in ("none", "auto"), "is not supported; use 'tool_choice'"),
     "response_format": (lambda value: value.type == "text", "only the type 'text' is supported yet"),
     "modalities": (lambda value: value in ([], ["text"]), "only text can be answered"),
     "audio": (lambda value: False, "only text can be answered"),
@@ -250,7 +169,7 @@ def refuse_unsupported(request: ChatRequest) -> None:
     for name, (is_neutral, message) in _NEUTRAL.items():
         value = getattr(request, name)
         if value is not None and not is_neutral(value):
-            raise _unsupported(name, message)
+            raise unsupported(name, message)
 
 
 _WITHOUT_EFFECT = (
@@ -260,7 +179,6 @@ _WITHOUT_EFFECT = (
     "prompt_cache_options",
     "prompt_cache_retention",
     "safety_identifier",
-    "reasoning_effort",
 )
 
 
@@ -279,18 +197,11 @@ def warnings(request: ChatRequest) -> Iterator[str]:
         yield "stream_options has no effect without stream"
     if request.stream_options is not None and request.stream_options.include_obfuscation:
         yield "stream_options.include_obfuscation has no effect on this server"
+    if any(tool.function.strict for tool in request.tools or ()):
+        yield "tools[].function.strict has no effect: the arguments of a call are the model's own"
     if any(turn.name for turn in request.messages):
         yield "messages[].name is not shown to the model"
 
 
 def job_class(request: ChatRequest) -> JobClass:
     return JobClass.BATCH if request.service_tier == "flex" else JobClass.CHAT
-
-
-def _unsupported(param: str, message: str) -> Refusal:
-    return Refusal("unsupported_value", f"'{param}': {message}", param)
-
-
-def _json_name(value: object) -> str:
-    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
-    return names.get(type(value), "a number")

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 Tokens = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
+Factor = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
 
 _TEXT = {"type": "string"}
 _PART = {
@@ -33,10 +34,36 @@ Stop = Annotated[
 Choice = Annotated[Any, WithJsonSchema({"anyOf": [_TEXT, {"type": "object"}, {"type": "null"}]})]
 
 
+Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+
+
 class Wire(BaseModel):
     """Strict about types, deaf to names it does not know."""
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+
+class CalledIn(Wire):
+    name: Name
+    arguments: Annotated[str, Field(description="The JSON of an object.")]
+
+
+class CallIn(Wire):
+    id: Annotated[str, Field(min_length=1, max_length=256)]
+    type: str = "function"
+    function: CalledIn
+
+
+class FunctionIn(Wire):
+    name: Name
+    description: str | None = None
+    parameters: Annotated[dict[str, Any] | None, Field(description="A JSON schema.")] = None
+    strict: bool | None = None
+
+
+class ToolIn(Wire):
+    type: str
+    function: FunctionIn
 
 
 class MessageIn(Wire):
@@ -44,7 +71,10 @@ class MessageIn(Wire):
     content: Content = None
     name: str | None = None
     tool_call_id: str | None = None
-    tool_calls: list[Any] | None = None
+    tool_calls: list[CallIn] | None = None
+    reasoning_content: Annotated[
+        str | None, Field(description="What the assistant thought; the template decides what becomes of it.")
+    ] = None
     function_call: Any = None
     refusal: str | None = None
     audio: Any = None
@@ -108,14 +138,53 @@ class ChatRequest(Wire):
         Field(description="`flex` waits behind everybody else (class `batch`)."),
     ] = None
 
-    # Neutral values only: anything else would change the answer, and cannot be honoured yet.
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
+    repetition_penalty: Annotated[
+        Factor | None, Field(description="Above 1 avoids what was said before. Not OpenAI's.")
+    ] = None
+    repeat_penalty: Annotated[Factor | None, Field(description="Another name of repetition_penalty.")] = None
+    min_p: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            le=1,
+            allow_inf_nan=False,
+            description="Only tokens this share as likely as the likeliest. Not OpenAI's.",
+        ),
+    ] = None
+    typical_p: Annotated[
+        float | None,
+        Field(gt=0, le=1, allow_inf_nan=False, description="Locally typical sampling. Not OpenAI's."),
+    ] = None
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]] | None = None
-    logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    tools: list[Any] | None = None
+    logprobs: Annotated[bool | None, Field(description="Tell how probable each token of the text was.")] = (
+        None
+    )
+    top_logprobs: Annotated[int | None, Field(ge=0, le=20, description="With so many alternatives.")] = None
+    tools: Annotated[
+        list[ToolIn] | None, Field(max_length=128, description="Functions the model may ask you to call.")
+    ] = None
     tool_choice: Choice = None
+    parallel_tool_calls: Annotated[
+        bool | None, Field(description="False: the answer ends behind its first call.")
+    ] = None
+    reasoning_effort: Annotated[
+        Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None,
+        Field(description="`none` switches thinking off, `minimal` and `low` bound it."),
+    ] = None
+    enable_thinking: Annotated[
+        bool | None, Field(description="Whether the model thinks before it answers. Not OpenAI's.")
+    ] = None
+    thinking_budget: Annotated[
+        int | None,
+        Field(ge=0, le=2**31 - 1, description="Thoughts are closed after so many tokens. Not OpenAI's."),
+    ] = None
+    chat_template_kwargs: Annotated[
+        dict[str, Any] | None, Field(description="Options of the model's chat template. Not OpenAI's.")
+    ] = None
+
+    # Neutral values only: anything else would change the answer, and cannot be honoured yet.
     functions: list[Any] | None = None
     function_call: Choice = None
     response_format: ResponseFormat | None = None
@@ -124,9 +193,7 @@ class ChatRequest(Wire):
     web_search_options: Any = None
 
     # Accepted; a warning says where it has no effect.
-    parallel_tool_calls: bool | None = None
     store: bool | None = None
-    reasoning_effort: str | None = None
     verbosity: Literal["low", "medium", "high"] | None = None
     prediction: Any = None
     moderation: Any = None
@@ -136,17 +203,47 @@ class ChatRequest(Wire):
     safety_identifier: str | None = None
 
 
+class CalledOut(BaseModel):
+    name: str
+    arguments: Annotated[str, Field(description="The JSON of an object.")]
+
+
+class CallOut(BaseModel):
+    id: str
+    type: Literal["function"] = "function"
+    function: CalledOut
+
+
 class AssistantMessage(BaseModel):
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: Annotated[str | None, Field(description="Null when there are only calls.")]
+    refusal: None = None
+    reasoning_content: Annotated[
+        str | None, Field(description="What the model thought first. Left out when it did not think.")
+    ] = None
+    tool_calls: Annotated[list[CallOut] | None, Field(description="Left out when there are none.")] = None
+
+
+class LogprobOut(BaseModel):
+    token: str
+    bytes: list[int]
+    logprob: float
+
+
+class TokenLogprobOut(LogprobOut):
+    top_logprobs: list[LogprobOut]
+
+
+class LogprobsOut(BaseModel):
+    content: list[TokenLogprobOut]
     refusal: None = None
 
 
 class ChatChoice(BaseModel):
     index: int = 0
     message: AssistantMessage
-    logprobs: None = None
-    finish_reason: Literal["stop", "length"]
+    logprobs: LogprobsOut | None
+    finish_reason: Literal["stop", "length", "tool_calls"]
 
 
 class PromptTokensDetails(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,8 +18,20 @@ from tasks.claim import Claim, claimed, take_card
 from tasks.connection import connect
 from tasks.engines import Verdict
 from tasks.errors import ContextTooLong, WorkerLost
-from tasks.events import Finished, Loading, TextDelta, Timings, Usage
-from tasks.jobs import FinishReason, JobId
+from tasks.events import (
+    Alternative,
+    Delta,
+    Finished,
+    Loading,
+    ReasoningDelta,
+    TextDelta,
+    Timings,
+    TokenLogprob,
+    ToolCall,
+    Usage,
+)
+from tasks.jobs import ChatJob, FinishReason, JobId
+from tasks.made import Made
 
 CARD = "virtual0"
 TINY = Model(
@@ -32,6 +45,8 @@ TINY = Model(
     aliases=("tiny", "org/Tiny-Chat"),
     family="qwen2",
     is_demo=True,
+    knows_tools=True,
+    knows_thinking=True,
 )
 BROKEN = Model(
     id="broken",
@@ -65,7 +80,7 @@ class StandIn:
 
     ``say a|b|c`` tells these pieces, ``slow N`` tells N pieces 20 ms apart, ``burst N`` tells them as fast as
     it can, ``sleep S`` says nothing for so long, ``wait`` goes on until it is told to stop, ``too long`` and
-    ``lost`` fail; the rest is echoed.
+    ``lost`` fail; what ``make`` makes tells just those pieces; the rest is echoed.
     """
 
     settings: Settings
@@ -102,7 +117,7 @@ class StandIn:
     def _answer(self, claim: Claim) -> None:
         asked = claim.job.messages[-1].content
         order, _, rest = asked.partition(" ")
-        made = 0
+        made, said = 0, Made()
         if asked == "too long":
             raise ContextTooLong("the prompt has 600 tokens, the context 512", param="messages")
         if asked == "lost":
@@ -117,14 +132,18 @@ class StandIn:
             verdict = claim.signals.between_steps()
             if verdict is not Verdict.GO_ON or self._stop.is_set():
                 break
-            claim.append(TextDelta(piece, (made,)))
+            delta = _delta(piece, made, claim.job, len(said.calls))
+            said.add(delta)
+            claim.append(delta)
         else:
             reason = FinishReason.LENGTH if order == "length" else FinishReason.STOP
-            usage = Usage(len(asked), made, cached_tokens=2)
+            reason = FinishReason.TOOL_CALLS if said.calls else reason
+            usage = Usage(len(asked), made, cached_tokens=2, reasoning_tokens=len(said.reasoning))
             claim.append(Finished(reason, usage, Timings(first_token_ms=1.0)))
 
-    def _pieces(self, order: str, rest: str, asked: str) -> Iterator[str]:
-        makers: dict[str, Callable[[], Iterator[str]]] = {
+    def _pieces(self, order: str, rest: str, asked: str) -> Iterator[Any]:
+        makers: dict[str, Callable[[], Iterator[Any]]] = {
+            "make": lambda: iter(json.loads(rest)),
             "say": lambda: iter(rest.split("|")),
             "burst": lambda: (f"{n} " for n in range(int(rest))),
             "slow": lambda: self._spaced(int(rest)),
@@ -138,6 +157,25 @@ class StandIn:
                 return
             yield f"{n} "
             time.sleep(0.02)
+
+
+def _delta(piece: Any, made: int, job: ChatJob, calls: int) -> Delta:
+    """What a stand-in tells as its ``made``-th token."""
+    kind, value = next(iter(piece.items())) if isinstance(piece, dict) else ("say", piece)
+    if kind == "think":
+        return ReasoningDelta(value, (made,))
+    if kind == "call":
+        return ToolCall(calls, f"call_{calls}", value[0], value[1], (made,))
+    if job.sampling.logprobs is None:
+        return TextDelta(value, (made,))
+    others = tuple(Alternative(f"o{n}", (111, 48 + n), -2.0 - n) for n in range(job.sampling.logprobs))
+    chosen = Alternative(value, tuple(value.encode()), -0.5)
+    return TextDelta(value, (made,), (TokenLogprob(chosen, others),))
+
+
+def make(*pieces: dict[str, Any]) -> str:
+    """What a user says to be told just this: ``{"think": …}``, ``{"say": …}``, ``{"call": [name, json]}``."""
+    return "make " + json.dumps(pieces)
 
 
 def ask(text: str = "hello", /, **fields: Any) -> dict[str, Any]:

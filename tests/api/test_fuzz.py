@@ -22,9 +22,22 @@ JSON = st.recursive(
     max_leaves=8,
 )
 FIELD = st.sampled_from(sorted(ChatRequest.model_fields))
+CALL = st.fixed_dictionaries(
+    {"id": st.just("c1") | JSON, "type": st.just("function") | JSON},
+    optional={
+        "function": st.fixed_dictionaries({"name": st.just("f") | JSON, "arguments": st.text(max_size=4)})
+    },
+)
 MESSAGE = st.fixed_dictionaries(
     {"role": st.sampled_from(["user", "system", "tool", "assistant", "function", "x"]) | JSON},
-    optional={"content": JSON, "name": JSON, "tool_calls": JSON, "audio": JSON, "refusal": JSON},
+    optional={
+        "content": JSON,
+        "name": JSON,
+        "tool_calls": JSON | st.lists(CALL, max_size=2),
+        "tool_call_id": JSON,
+        "audio": JSON,
+        "refusal": JSON,
+    },
 )
 BODY = st.builds(
     lambda fields, messages: {**ask(), **fields, **({"messages": messages} if messages else {})},

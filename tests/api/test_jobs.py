@@ -14,7 +14,7 @@ from api.jobs.schemas import JobList, JobOut
 from config.settings import Settings
 from tasks import keys
 from tests.api.conftest import client_of
-from tests.api.support import StandIn, ask, until
+from tests.api.support import StandIn, ask, chunks, make, until
 
 FIELDS = {
     "id", "object", "kind", "model", "state", "hold", "queue", "position", "eta", "progress", "attempt",
@@ -62,8 +62,64 @@ async def test_an_ended_job_tells_what_it_made(client: httpx.AsyncClient, worker
     assert (job["state"], job["position"], job["attempt"]) == ("succeeded", None, 1)
     assert job["output"][0]["text"] == "ab"
     assert job["output"][0]["finish_reason"] == "stop"
-    assert job["usage"] == {"prompt_tokens": 7, "completion_tokens": 2, "cached_tokens": 2}
+    assert job["usage"] == {
+        "prompt_tokens": 7,
+        "completion_tokens": 2,
+        "cached_tokens": 2,
+        "reasoning_tokens": 0,
+    }
     assert job["created_at"] <= job["started_at"] <= job["ended_at"]
+
+
+async def test_thoughts_and_calls_are_output_even_when_the_journal_is_gone(
+    client: httpx.AsyncClient, worker: StandIn, house: redis.Redis
+) -> None:
+    said = make({"think": "hm"}, {"say": "So:"}, {"call": ["add", '{"a": 1}']})
+    tools = [{"type": "function", "function": {"name": "add"}}]
+    job = await _ended(client, said, tools=tools)
+    kinds = [event["event"] for event in _events((await client.get(job["urls"]["events"])).text)]
+    assert kinds[2:] == ["reasoning_delta", "text_delta", "tool_call", "finished"]
+    house.delete(keys.journal(job["id"]))
+    job = (await client.get(job["urls"]["self"])).json()
+    JobOut.model_validate(job)
+    given = [{name: value for name, value in item.items() if value is not None} for item in job["output"]]
+    assert given == [
+        {"type": "reasoning", "text": "hm"},
+        {"type": "text", "text": "So:", "finish_reason": "tool_calls"},
+        {
+            "type": "tool_call",
+            "id": "call_0",
+            "name": "add",
+            "arguments": '{"a": 1}',
+            "finish_reason": "tool_calls",
+        },
+    ]
+    assert job["usage"]["reasoning_tokens"] == 2
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_an_answer_asked_for_again_is_whole_when_its_journal_is_gone(
+    client: httpx.AsyncClient, worker: StandIn, house: redis.Redis, stream: bool
+) -> None:
+    body = ask(make({"think": "hm"}, {"say": "So:"}, {"call": ["add", "{}"]}), stream=stream)
+    body["tools"] = [{"type": "function", "function": {"name": "add"}}]
+    headers = {"Idempotency-Key": "once"}
+    first = await client.post("/v1/chat/completions", json=body, headers=headers)
+    house.delete(keys.journal(first.headers["x-job-id"]))
+    again = await client.post("/v1/chat/completions", json=body, headers=headers)
+    assert again.headers["x-job-id"] == first.headers["x-job-id"]
+    if not stream:
+        assert again.json() == first.json()
+        return
+    told = [json.loads(chunk)["choices"][0]["delta"] for chunk in chunks(again.text)[:-1]]
+    assert [next(iter(delta), None) for delta in told] == [
+        "role",
+        "reasoning_content",
+        "content",
+        "tool_calls",
+        "tool_calls",
+        None,
+    ]
 
 
 async def test_a_failed_job_tells_why(client: httpx.AsyncClient, worker: StandIn) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from pydantic import SecretStr
 from config.settings import Settings
 from tasks import keys
 from tests.api.conftest import Served, client_of
-from tests.api.support import StandIn, publish, until
+from tests.api.support import StandIn, make, publish, until
 
 
 @pytest.fixture
@@ -82,6 +83,116 @@ def test_comments_while_waiting_do_not_disturb_it(
         model="tiny-chat", messages=[{"role": "user", "content": "load"}], stream=True
     )
     assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == "load"
+
+
+ADD: Any = {
+    "type": "function",
+    "function": {"name": "add", "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}}},
+}
+CALLING = make(
+    {"think": "I"},
+    {"think": " add"},
+    {"say": "Well. "},
+    {"call": ["add", '{"a": 1}']},
+    {"call": ["add", '{"a": "é\\u2028"}']},
+)
+
+
+def test_calls_of_tools(sdk: openai.OpenAI, worker: StandIn) -> None:
+    answer = sdk.chat.completions.create(
+        model="tiny-chat", messages=[{"role": "user", "content": CALLING}], tools=[ADD]
+    )
+    choice = answer.choices[0]
+    assert (choice.finish_reason, choice.message.content) == ("tool_calls", "Well. ")
+    assert choice.message.tool_calls is not None
+    calls = [call for call in choice.message.tool_calls if call.type == "function"]
+    assert [call.id for call in calls] == ["call_0", "call_1"]
+    assert [(call.function.name, json.loads(call.function.arguments)) for call in calls] == [
+        ("add", {"a": 1}),
+        ("add", {"a": "é\u2028"}),
+    ]
+    assert choice.message.model_extra == {"reasoning_content": "I add"}
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens_details is not None
+    assert answer.usage.completion_tokens_details.reasoning_tokens == 5
+    # The turn as the SDK gives it goes back with its results.
+    again = sdk.chat.completions.create(
+        model="tiny-chat",
+        messages=[
+            {"role": "user", "content": "1+1?"},
+            choice.message.model_dump(exclude_none=True),  # type: ignore[list-item]
+            {"role": "tool", "tool_call_id": "call_0", "content": "2"},
+            {"role": "tool", "tool_call_id": "call_1", "content": "say thanks"},
+        ],
+        tools=[ADD],
+    )
+    assert again.choices[0].message.content == "thanks"
+    assert again.choices[0].message.tool_calls is None
+
+
+def test_a_call_alone_has_no_content(sdk: openai.OpenAI, worker: StandIn) -> None:
+    answer = sdk.chat.completions.create(
+        model="tiny-chat",
+        messages=[{"role": "user", "content": make({"call": ["add", "{}"]})}],
+        tools=[ADD],
+        tool_choice={"type": "function", "function": {"name": "add"}},
+        parallel_tool_calls=False,
+    )
+    assert answer.choices[0].message.content is None
+
+
+def test_calls_and_thoughts_in_a_stream(sdk: openai.OpenAI, worker: StandIn) -> None:
+    with sdk.chat.completions.stream(
+        model="tiny-chat", messages=[{"role": "user", "content": CALLING}], tools=[ADD]
+    ) as stream:
+        deltas = [
+            event.chunk.choices[0].delta for event in stream if event.type == "chunk" and event.chunk.choices
+        ]
+        final = stream.get_final_completion().choices[0]
+    assert final.finish_reason == "tool_calls"
+    assert final.message.content == "Well. "
+    assert [call.function.arguments for call in final.message.tool_calls or []] == [
+        '{"a": 1}',
+        '{"a": "é\\u2028"}',
+    ]
+    thoughts = [(delta.model_extra or {}).get("reasoning_content") for delta in deltas]
+    assert "".join(thought for thought in thoughts if thought) == "I add"
+    parts = [call for delta in deltas for call in delta.tool_calls or []]
+    assert [(part.index, part.id, part.type) for part in parts] == [
+        (0, "call_0", "function"),
+        (0, None, None),
+        (1, "call_1", "function"),
+        (1, None, None),
+    ]
+    assert [part.function.arguments for part in parts if part.id and part.function] == ["", ""]
+
+
+@pytest.mark.parametrize("top", [0, 2])
+def test_probabilities(sdk: openai.OpenAI, worker: StandIn, top: int) -> None:
+    messages: Any = [{"role": "user", "content": make({"think": "x"}, {"say": "a"}, {"say": "é"})}]
+    asked: dict[str, Any] = {
+        "model": "tiny-chat",
+        "messages": messages,
+        "logprobs": True,
+        "top_logprobs": top,
+    }
+    whole = sdk.chat.completions.create(**asked).choices[0].logprobs
+    assert whole is not None
+    assert whole.content is not None
+    assert [(token.token, token.bytes, token.logprob) for token in whole.content] == [
+        ("a", [97], -0.5),
+        ("é", [195, 169], -0.5),
+    ]
+    assert [[other.logprob for other in token.top_logprobs] for token in whole.content] == [
+        [-2.0, -3.0][:top]
+    ] * 2
+    streamed = [
+        token
+        for chunk in sdk.chat.completions.create(**asked, stream=True)
+        if chunk.choices and chunk.choices[0].logprobs
+        for token in chunk.choices[0].logprobs.content or []
+    ]
+    assert streamed == whole.content
 
 
 async def test_the_async_client(served: Served, worker: StandIn) -> None:
