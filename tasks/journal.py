@@ -17,10 +17,11 @@ from typing import Any, Self
 
 import redis
 import redis.asyncio
+from redis.exceptions import RedisError
 
 from config.settings import Settings
 from config.settings import settings as read_settings
-from tasks import events, keys, records
+from tasks import events, keys, records, scripts
 from tasks.connection import AWAY, replies
 from tasks.events import Event
 from tasks.jobs import JobId
@@ -89,7 +90,7 @@ class _Follower:
     job_id: str
     after: str
     renew: bool
-    inbox: asyncio.Queue[Entry | None] = field(default_factory=asyncio.Queue)
+    inbox: asyncio.Queue[Entry | ValueError | None] = field(default_factory=asyncio.Queue)
 
     def take(self, entries: list[Entry]) -> None:
         reached = _position(self.after)
@@ -157,7 +158,7 @@ class Journals:
 
         Raises:
             KeyError: there is no such job.
-            ValueError: ``after`` is not the id of an entry.
+            ValueError: ``after`` is not the id of an entry, or an entry is not of this version.
         """
         after = after or START
         if _STREAM_ID.fullmatch(after) is None:
@@ -187,6 +188,8 @@ class Journals:
                 for entry in rest:
                     yield entry
                 return
+            if isinstance(entry, ValueError):
+                raise entry
             last = entry.id
             yield entry
             if events.is_terminal(entry.event):
@@ -231,16 +234,16 @@ class Journals:
             self._someone.clear()
 
     async def _redis_wake(self) -> None:
-        # If Redis is away the loop is not reading either: it takes up the new follower with the next read.
-        with contextlib.suppress(*AWAY):
-            await self._redis.xadd(keys.WAKE, {"w": ""}, maxlen=16, approximate=False)
+        # Without it the loop takes up the new follower with its next read.
+        with contextlib.suppress(*AWAY, RedisError):
+            await scripts.run_async(self._redis, "wake")
 
     async def _read_for_ever(self) -> None:
         while True:
             await self._someone.wait()
             try:
                 busy = await self._read_once()
-            except AWAY as error:
+            except (*AWAY, RedisError) as error:
                 log.warning("journals wait for Redis: %s", error)
                 # A Redis that lost its data counts WAKE anew.
                 self._woken = START
@@ -264,8 +267,15 @@ class Journals:
                 self._woken = items[-1][0].decode()
                 continue
             told += 1
-            entries = [_entry(item) for item in items]
-            for follower in self._followers.get(stream[prefix:], ()):
+            group = self._followers.get(stream[prefix:], ())
+            try:
+                entries = [_entry(item) for item in items]
+            except ValueError as error:
+                # Those who follow it hear of it; the others must not suffer.
+                for follower in group:
+                    follower.inbox.put_nowait(error)
+                continue
+            for follower in group:
                 follower.take(entries)
         return told > 0 and len(self._followers) > 1
 
@@ -284,8 +294,8 @@ class Journals:
                 if time.monotonic() >= look_at:
                     look_at = time.monotonic() + every_s
                     self._look_at_records()
-            except AWAY as error:
-                log.warning("readers not renewed, Redis is away: %s", error)
+            except (*AWAY, RedisError) as error:
+                log.warning("readers not renewed: %s", error)
                 await asyncio.sleep(_RETRY_S)
                 self._tidy.set()
 
@@ -296,17 +306,13 @@ class Journals:
         ]
         if not left and not read:
             return
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for job_id in left:
-                # A reader in another process renews it again within its grace.
-                pipe.delete(keys.reader(job_id))
-            for job_id in read:
-                pipe.set(keys.reader(job_id), b"1", px=int(self._reader_ttl_s * 1000))
-            try:
-                await pipe.execute()
-            except AWAY:
-                self._left |= left
-                raise
+        # What is dropped here and followed in another process is renewed there, within the grace.
+        ttl_ms = int(self._reader_ttl_s * 1000)
+        try:
+            await scripts.run_async(self._redis, "readers", ttl_ms, len(left), *left, *read)
+        except (*AWAY, RedisError):
+            self._left |= left
+            raise
 
     def _look_at_records(self) -> None:
         for group in self._followers.values():

@@ -32,6 +32,7 @@ _KEYS = {
     "rates": keys.RATES,
     "cards": keys.CARDS,
     "clock": keys.CLOCK,
+    "wake": keys.WAKE,
     "job": keys.job(""),
     "journal": keys.journal(""),
     "reader": keys.reader(""),

@@ -197,6 +197,41 @@ async def test_a_redis_that_lost_the_job_ends_the_follower(
             await asyncio.wait_for(following, 5)
 
 
+async def test_a_redis_that_is_full_still_serves_those_who_follow(
+    astore: redis.asyncio.Redis, store: redis.Redis, settings: Settings
+) -> None:
+    hasty = settings.model_copy(update={"queue": QueueSettings(reader_ttl_s=0.06)})
+    job = make_job(has_reader=True)
+    reader = keys.reader(job.submission.id)
+    async with Journals(astore, hasty) as hub:
+        await submit(astore, job, hasty)
+        store.config_set("maxmemory", 1)
+        try:
+            following = asyncio.create_task(_all(hub, job, renew=True))
+            await _following(hub, 1)
+            for _ in range(2):
+                store.delete(reader)
+                await auntil(lambda: store.exists(reader))
+            await cancel(astore, job.submission.id, settings=hasty)
+            entries = await asyncio.wait_for(following, 5)
+        finally:
+            store.config_set("maxmemory", 0)
+    assert entries[-1].event == Cancelled("requested")
+
+
+async def test_one_journal_that_cannot_be_read_spares_the_others(
+    journals: Journals, accept: Accept, astore: redis.asyncio.Redis, store: redis.Redis
+) -> None:
+    spoilt, sound = await accept(), await accept()
+    store.xadd(keys.journal(spoilt.submission.id), {"e": '{"type": "of another version"}'})
+    both = [asyncio.create_task(_all(journals, job)) for job in (spoilt, sound)]
+    with pytest.raises(ValueError, match="another version"):
+        await asyncio.wait_for(both[0], 5)
+    await cancel(astore, sound.submission.id)
+    entries = await asyncio.wait_for(both[1], 5)
+    assert entries[-1].event == Cancelled("requested")
+
+
 async def test_the_worker_reads_a_journal_at_once(accept: Accept, owner: Owner, store: redis.Redis) -> None:
     job = await accept()
     run_to_end(job, owner, delta("a", 1), delta("b", 2, 3))
