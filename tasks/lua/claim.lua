@@ -23,7 +23,7 @@ if r[1] == 'running' and r[4] == ARGV[6] then return {'claimed', tonumber(r[2]),
 if r[1] ~= 'queued' then return {'taken'} end
 if redis.call('GET', ARGV[4]) ~= ARGV[3] then return {'stale'} end
 if left ~= '' and left <= 0 then
-  end_job(id, 'expired', E.expired, now, ARGV[8])
+  end_unspoken(id, 'expired', 'expired', now, ARGV[8])
   return {'ended'}
 end
 if deserted(id, now, tonumber(ARGV[7])) then

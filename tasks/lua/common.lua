@@ -40,15 +40,8 @@ local function write(id, first, from, to)
   redis.call('HSET', job, 'written', written)
 end
 
--- Ends a job as cancelled, by nobody's process. `reason` is a name in E.
-local end_job
-local function end_cancelled(id, reason, now, journal_ttl_ms)
-  redis.call('HSET', K.job .. id, 'cancelled_because', reason)
-  return end_job(id, 'cancelled', E[reason], now, journal_ttl_ms)
-end
-
 -- Ends a job that has not ended: one terminal event, the record, every index. False when it had ended before.
-function end_job(id, state, event, now, journal_ttl_ms)
+local function end_job(id, state, event, now, journal_ttl_ms)
   local job = K.job .. id
   local r = redis.call('HMGET', job, 'state', 'class', 'queue', 'claimed_at', 'ready_at')
   if r[1] ~= 'queued' and r[1] ~= 'running' then return false end
@@ -77,6 +70,40 @@ function end_job(id, state, event, now, journal_ttl_ms)
   return true
 end
 
+-- Puts into the record what earlier attempts have said: the journal does not last.
+local function keep_words(id)
+  local job = K.job .. id
+  if redis.call('HGET', job, 'attempt') == '0' then return end
+  local text, thoughts, calls = {}, {}, {}
+  for _, entry in ipairs(redis.call('XRANGE', K.journal .. id, '-', '+')) do
+    local event = cjson.decode(entry[2][2])
+    if event.type == 'text_delta' then
+      text[#text + 1] = event.text
+    elseif event.type == 'reasoning_delta' then
+      thoughts[#thoughts + 1] = event.text
+    elseif event.type == 'tool_call' then
+      calls[#calls + 1] = {id = event.id, name = event.name, arguments = event.arguments}
+    end
+  end
+  for name, parts in pairs({text = text, reasoning = thoughts}) do
+    local all = table.concat(parts)
+    if all ~= '' then redis.call('HSET', job, name, all) end
+  end
+  if #calls > 0 then redis.call('HSET', job, 'calls', cjson.encode(calls)) end
+end
+
+-- Ends a job that no process speaks for. `event` is a name in E.
+local function end_unspoken(id, state, event, now, journal_ttl_ms)
+  keep_words(id)
+  end_job(id, state, E[event], now, journal_ttl_ms)
+end
+
+-- Ends a job as cancelled, by nobody's process. `reason` is a name in E.
+local function end_cancelled(id, reason, now, journal_ttl_ms)
+  redis.call('HSET', K.job .. id, 'cancelled_because', reason)
+  end_unspoken(id, 'cancelled', reason, now, journal_ttl_ms)
+end
+
 -- Puts a running job back in the queue, at its old place.
 local function give_back(id, reason, now)
   local job = K.job .. id
@@ -101,7 +128,7 @@ local function bereave(id, now, max_strikes, journal_ttl_ms)
   end
   if strikes >= max_strikes then
     redis.call('HSET', K.job .. id, 'error', E.worker_lost)
-    end_job(id, 'failed', E.worker_lost, now, journal_ttl_ms)
+    end_unspoken(id, 'failed', 'worker_lost', now, journal_ttl_ms)
     return 'failed'
   end
   give_back(id, 'worker_lost', now)

@@ -18,7 +18,7 @@ end
 -- A running job's deadline is watched by its process, by a clock that does not jump.
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.deadlines, '-inf', now, 'LIMIT', 0, limit)) do
   if redis.call('HGET', K.job .. id, 'state') == 'queued' then
-    end_job(id, 'expired', E.expired, now, ttl)
+    end_unspoken(id, 'expired', 'expired', now, ttl)
     tell('expired', id)
   end
 end

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 
 import pytest
@@ -9,14 +11,14 @@ import redis.asyncio
 from config.settings import Settings
 from tasks import events, keys
 from tasks.cancel import cancel
-from tasks.claim import Owner, claimed
-from tasks.errors import ContextTooLong
+from tasks.claim import Owner, claimed, take_card
+from tasks.errors import ContextTooLong, Shutdown
 from tasks.events import Failed, Loading, Usage
 from tasks.jobs import Call, FinishReason, JobClass, JobKind, JobState
 from tasks.records import Progress, fetch, overview, page, position
 from tasks.submit import submit_many
 from tests.tasks.conftest import Accept
-from tests.tasks.factory import DONE, auntil, delta, hold_card, make_job, run_to_end
+from tests.tasks.factory import DONE, abandon, auntil, delta, hold_card, make_job, run_to_end
 
 
 async def test_a_record_tells_the_whole_story(
@@ -38,6 +40,40 @@ async def test_a_record_tells_the_whole_story(
     assert record.ended_at_ms is not None
     assert record.created_at_ms <= record.started_at_ms <= record.ended_at_ms
     assert record.ending() == ending
+
+
+@pytest.mark.parametrize("how", ["cancelled", "expired", "lost"])
+async def test_what_was_said_outlives_a_job_that_nobody_ends(
+    accept: Accept,
+    astore: redis.asyncio.Redis,
+    owner: Owner,
+    store: redis.Redis,
+    settings: Settings,
+    how: str,
+) -> None:
+    deadline_at_ms = int(time.time() * 1000) + 300 if how == "expired" else None
+    job = await accept(deadline_at_ms=deadline_at_ms)
+    call = events.ToolCall(0, "call_1", "add", '{"a": "/\u2028"}', (3,))
+    with contextlib.suppress(Shutdown), claimed(job.submission.id, owner) as mine:
+        assert mine is not None
+        for said in (events.ReasoningDelta("hm ", (1,)), delta("Grüße \U0001f44d\n", 2), call):
+            mine.append(said)
+        raise Shutdown
+    if how == "cancelled":
+        await cancel(astore, job.submission.id, settings=settings)
+    elif how == "expired":
+        await asyncio.sleep(0.35)
+        assert not run_to_end(job, owner)
+    else:
+        for _ in range(settings.queue.max_strikes):
+            abandon(job, owner)
+            owner = take_card("c0", store, settings)
+    await astore.delete(keys.journal(job.submission.id))
+    record = await fetch(astore, job.submission.id)
+    assert record is not None
+    assert record.state.value == {"lost": "failed"}.get(how, how)
+    assert (record.reasoning, record.text) == ("hm ", "Grüße \U0001f44d\n")
+    assert record.calls == (Call("call_1", "add", '{"a": "/\u2028"}'),)
 
 
 async def test_thoughts_and_calls_outlive_the_journal(
