@@ -67,8 +67,8 @@ class NoSignals:
 class WholeChunks(ConversationCache):
     """Keeps whole chunks only."""
 
-    def open(self, ids: Sequence[int]) -> int:
-        kept = super().open(ids)
+    def open(self, ids: Sequence[int], asked: int) -> int:
+        kept = super().open(ids, asked)
         self.writing(kept - kept % CHUNK)
         return kept - kept % CHUNK
 
@@ -76,9 +76,9 @@ class WholeChunks(ConversationCache):
 class Nothing(ConversationCache):
     """Keeps nothing."""
 
-    def open(self, ids: Sequence[int]) -> int:
+    def open(self, ids: Sequence[int], asked: int) -> int:
         self.forget()
-        return super().open(ids)
+        return super().open(ids, asked)
 
 
 WAYS: Mapping[str, type[ConversationCache]] = {"row": ConversationCache, "chunk": WholeChunks, "off": Nothing}

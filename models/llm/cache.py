@@ -45,11 +45,14 @@ class ConversationCache:
         """Rows of the current conversation that are believed to be right."""
         return len(self._slots.ids(self._current))
 
-    def open(self, ids: Sequence[int]) -> int:
-        """Make the rows of ``ids`` current, as far as any slot has them; how many that are, never all."""
+    def open(self, ids: Sequence[int], asked: int) -> int:
+        """Make the rows of ``ids`` current, as far as any slot has them; how many that are, never all.
+
+        The first ``asked`` ids are the prompt, others were told after it.
+        """
         if self._slots.wants_another(ids) and len(self._caches) < self._most:
             self._grow()
-        place = self._slots.take(ids)
+        place = self._slots.take(ids, asked)
         # Belief first: whatever goes wrong from here on, nothing is believed that is not so.
         self._slots.truncate(place.slot, 0 if place.source is not None else place.kept)
         self._current = place.slot

@@ -50,7 +50,7 @@ class Context:
         """
         ids = self._ids = [*prompt, *told]
         with signals.calling_card(STEP_LIMIT_S):
-            kept = self.cache.open(ids)
+            kept = self.cache.open(ids, len(prompt))
         *others, last = self._chunks(kept, len(prompt), len(ids))
         for chunk in others:
             self._run(chunk, signals, wants_logits=False)

@@ -64,8 +64,8 @@ class Slots:
         best, kept = self._best(ids)
         return not self._continues(best, kept) and all(slot.ids for slot in self._slots)
 
-    def take(self, ids: Sequence[int]) -> Place:
-        """The place for ``ids``, of which at least the last is always computed anew.
+    def take(self, ids: Sequence[int], asked: int) -> Place:
+        """The place for ``ids``, of which at least the last is always computed anew; ``asked`` are prompt.
 
         A conversation that goes on, or is asked again, keeps its slot. Another one that merely begins alike
         gets a slot of its own, a free one or else the one not used for longest, and a copy of what they
@@ -76,7 +76,7 @@ class Slots:
         slot = self._slots[target]
         self._now += 1
         slot.used_at = self._now
-        slot.asked = len(ids)
+        slot.asked = asked
         if target == best or not kept:
             return Place(target, kept)
         return Place(target, kept, source=best)

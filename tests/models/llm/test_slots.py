@@ -22,7 +22,7 @@ def slots(count: int) -> Slots:
 
 def run(made: Slots, ids: list[int], answer: list[int] | None = None) -> Place:
     """What a job does: take a place, compute what is missing, go on."""
-    place = made.take(ids)
+    place = made.take(ids, len(ids))
     made.truncate(place.slot, 0 if place.source is not None else place.kept)
     if place.source is not None:
         made.extend(place.slot, ids[: place.kept])
@@ -34,19 +34,19 @@ def run(made: Slots, ids: list[int], answer: list[int] | None = None) -> Place:
 def test_a_conversation_that_goes_on_keeps_its_slot_and_all_its_rows() -> None:
     made = slots(3)
     run(made, ONE, answer=[7, 8])
-    assert made.take([*ONE, 7, 8, 9, 10]) == Place(0, kept=len(ONE) + 2)
+    assert made.take([*ONE, 7, 8, 9, 10], 99) == Place(0, kept=len(ONE) + 2)
 
 
 def test_the_last_token_is_always_computed_for_its_logits() -> None:
     made = slots(1)
     run(made, ONE, answer=[7, 8])
-    assert made.take(ONE) == Place(0, kept=len(ONE) - 1)
+    assert made.take(ONE, 99) == Place(0, kept=len(ONE) - 1)
 
 
 def test_a_template_that_drops_thoughts_from_history_does_not_cost_a_slot() -> None:
     made = slots(3)
     run(made, [*ONE, 50, 51, 52, 53], answer=[60, 61, 62])
-    assert made.take([*ONE, 62, 70, 71]) == Place(0, kept=len(ONE))
+    assert made.take([*ONE, 62, 70, 71], 99) == Place(0, kept=len(ONE))
 
 
 def test_another_conversation_behind_the_same_system_prompt_gets_a_slot_and_a_copy() -> None:
@@ -77,8 +77,8 @@ def test_of_several_slots_the_one_that_shares_most_is_continued() -> None:
     made = slots(3)
     run(made, ONE)
     run(made, TWO)
-    assert made.take([*ONE, 9]) == Place(0, kept=len(ONE))
-    assert made.take([*TWO, 9]) == Place(1, kept=len(TWO))
+    assert made.take([*ONE, 9], 99) == Place(0, kept=len(ONE))
+    assert made.take([*TWO, 9], 99) == Place(1, kept=len(TWO))
 
 
 def test_one_more_slot_is_wanted_only_by_a_stranger_when_all_are_in_use() -> None:
@@ -96,7 +96,7 @@ def test_what_was_forgotten_is_free() -> None:
     run(made, ONE)
     run(made, TWO)
     made.truncate(1, 0)
-    assert made.take(THREE).slot == 1
+    assert made.take(THREE, 99).slot == 1
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ class Believing(RuleBasedStateMachine):
     )
     def job(self, ids: list[int], pieces: list[int], is_torn: bool) -> None:
         """Rows are written piece by piece; the last piece of a torn job raises half-way."""
-        place = self.made.take(ids)
+        place = self.made.take(ids, len(ids))
         assert place.kept < len(ids)
         rows = self.rows[place.slot]
         self.made.truncate(place.slot, 0 if place.source is not None else place.kept)
