@@ -7,9 +7,12 @@ the dashboard and the API speak of the same thing.
 from __future__ import annotations
 
 import logging
+import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from celery import Celery
+from celery.schedules import schedule
 from kombu import pools
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
@@ -73,10 +76,20 @@ def configuration(settings: Settings) -> dict[str, Any]:
 def _beats(every_s: float) -> dict[str, Any]:
     """The monitor's duties. One that could not be served in time is worth nothing."""
     options = {"queue": MONITOR_QUEUE, "expires": every_s}
+    every = schedule(every_s, nowfun=_steady_now)
     return {
-        name: {"task": f"hearth.{name}", "schedule": every_s, "options": options}
-        for name in ("poll", "sweep")
+        name: {"task": f"hearth.{name}", "schedule": every, "options": options} for name in ("poll", "sweep")
     }
+
+
+_STARTED_AT, _STARTED_S = datetime.now(UTC), time.monotonic()
+
+
+def _steady_now() -> datetime:
+    """The time by a clock that never jumps. Beat compares times: when the wall clock was put back by an hour
+    it slept for an hour, and the card was held for want of readings.
+    """
+    return _STARTED_AT + timedelta(seconds=time.monotonic() - _STARTED_S)
 
 
 app = Celery("hearth", set_as_current=True, include=["tasks.chat", "tasks.monitor"])

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from celery.beat import Scheduler
 
 from config.settings import CHECKOUT, Settings
 from tasks import monitor
@@ -31,8 +33,20 @@ def test_every_setting_is_one_that_celery_knows(settings: Settings) -> None:
 
 def test_the_beats_go_to_the_monitor_and_are_worth_nothing_late(settings: Settings) -> None:
     for beat in app.conf.beat_schedule.values():
-        assert beat["schedule"] == settings.thermal.poll_s
+        assert beat["schedule"].run_every.total_seconds() == settings.thermal.poll_s
         assert beat["options"] == {"queue": MONITOR_QUEUE, "expires": settings.thermal.poll_s}
+
+
+def test_the_beats_go_on_when_the_clock_is_put_back(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = Scheduler(app, lazy=True)
+    scheduler.setup_schedule()
+    entry = scheduler.schedule["poll"]
+    an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    monkeypatch.setattr(app, "now", lambda: an_hour_ago)
+    _, next_s = entry.is_due()
+    assert next_s <= settings.thermal.poll_s
 
 
 def test_the_duties_are_those_the_worker_room_gave(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,7 +92,7 @@ async def test_a_dead_monitor_means_a_hold_and_its_successor_ends_it(home: House
     home.until_said(job, 1)
     workers.kill()
     home.until_event(job, Held)
-    assert not home.store.exists(keys.MONITOR)
+    until(lambda: not home.store.exists(keys.MONITOR), "the end of its word")
     waiting = await home.submit()
     home.start_monitor()
     assert home.until_ended(job) == "succeeded"
