@@ -241,6 +241,43 @@ def test_the_makers_sampling_holds_where_the_manifest_is_silent(put: Callable[..
     assert describe(directory).sampling == {"temperature": 0.1, "top_k": 20, "top_p": 0.95}
 
 
+def test_the_vendors_switches_say_which_of_its_values_hold(put: Callable[..., Path]) -> None:
+    directory = put("maker")
+    switched = {
+        "enable_temperature": True,
+        "temperature": 0.9,
+        "enable_repetition_penalty": True,
+        "repetition_penalty": 1.2,
+        "penalty_window": 20,
+        "enable_top_p_sampling": False,
+        "top_p": 0.8,
+        "enable_top_k_sampling": True,
+        "top_k": "many",
+    }
+    (directory / "generation_config.json").unlink(missing_ok=True)
+    (directory / "post_config.json").write_text(json.dumps(switched), encoding="utf-8")
+    assert describe(directory).sampling == {
+        "temperature": 0.9,
+        "repetition_penalty": 1.2,
+        "repetition_window": 20,
+    }
+
+
+def test_the_template_tells_what_a_package_knows(put: Callable[..., Path]) -> None:
+    directory = put("maker")
+    plain = describe(directory)
+    assert (plain.knows_tools, plain.knows_thinking) == (False, False)
+    (config,) = directory.rglob("tokenizer_config.json")
+    template = config.with_name("chat_template.jinja")
+    template.write_text("{{ tools }}<tool_call> <think>", encoding="utf-8")
+    able = describe(directory)
+    assert (able.knows_tools, able.knows_thinking) == (True, True)
+    template.unlink()
+    templates = [{"name": "tool_use", "template": "tools <tool_call>"}]
+    config.write_text(json.dumps({"chat_template": templates}), encoding="utf-8")
+    assert describe(directory).knows_tools
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
