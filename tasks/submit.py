@@ -70,8 +70,7 @@ async def submit_many(
     try:
         reply = await scripts.run_async(client, "submit", *args)
     except OutOfMemoryError:
-        log.error("Redis is out of memory: new jobs are refused until some are done or maxmemory is raised")
-        raise NotReady("the queue's memory is full; try again later") from None
+        reply = [b"full"]
     except (*AWAY, RedisError) as error:
         log.error("Redis does not answer, or refuses: %s", error)
         raise NotReady("the queue does not answer; try again later") from None
@@ -144,6 +143,9 @@ def _verdict(reply: list[Any], wanted: Sequence[Job]) -> list[Accepted]:
             return [Accepted(JobId(job_id.decode()), replayed=True) for job_id in reply[1:]]
         case b"conflict":
             raise IdempotencyConflict("this Idempotency-Key was used with a different request body")
+        case b"full":
+            log.error("Redis is short of memory: jobs are refused until some are done or maxmemory is raised")
+            raise NotReady("the queue's memory is full; try again later")
         case _:
             job_class, over, mean_run_ms = reply[1].decode(), int(reply[2]), float(reply[3])
             least, most = RETRY_AFTER_S

@@ -5,7 +5,7 @@
 -- args: 1 idempotency key or '', 2 its body hash, 3 its ttl ms, 4 JSON class -> cap, 5 reader ttl ms,
 --       6 number of jobs, then 10 per job:
 --       id, record JSON, owner, class, queue, model, kind, batch or '', deadline ms or '', has_reader 0|1
--- reply: {'accepted'} | {'replayed', id...} | {'conflict'}
+-- reply: {'accepted'} | {'replayed', id...} | {'conflict'} | {'full'}
 --        | {'busy', class, how many jobs over its cap, mean run ms in that queue}
 local PER_JOB, FIRST = 10, 7
 local now = clock_ms()
@@ -21,6 +21,14 @@ if idempotency ~= '' then
     if known.body ~= ARGV[2] then return {'conflict'} end
     return {'replayed', unpack(known.jobs)}
   end
+end
+
+-- The last fifth of the memory is for jobs that were accepted: Celery can neither send nor take a message when
+-- all is used, so a queue that had filled it would stand still.
+local memory = redis.pcall('INFO', 'memory')
+if type(memory) == 'string' then
+  local used, most = string.match(memory, 'used_memory:(%d+)'), string.match(memory, 'maxmemory:(%d+)')
+  if tonumber(most or 0) > 0 and tonumber(used) > 0.8 * tonumber(most) then return {'full'} end
 end
 
 local wanted, queue_of = {}, {}

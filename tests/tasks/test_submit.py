@@ -12,7 +12,7 @@ from config.settings import QueueSettings, Settings, read_settings
 from tasks import app, events, keys, submit
 from tasks.cancel import cancel
 from tasks.claim import Owner, take_card
-from tasks.connection import connect, connect_async
+from tasks.connection import connect, connect_async, replies
 from tasks.errors import Busy, IdempotencyConflict, NotReady
 from tasks.jobs import ChatJob, JobClass
 from tasks.submit import Idempotency, submit_many
@@ -176,6 +176,21 @@ async def test_a_full_redis_refuses_new_jobs_and_lets_accepted_ones_end(tmp_path
         client.close()
         await aclient.aclose()
         server.kill()
+
+
+async def test_the_last_of_the_memory_is_for_jobs_that_were_accepted(
+    astore: redis.asyncio.Redis, store: redis.Redis, settings: Settings
+) -> None:
+    await submit.submit(astore, make_job(), settings)
+    used = int(replies(store).info("memory")["used_memory"])
+    store.config_set("maxmemory", int(used / 0.9))
+    try:
+        with pytest.raises(NotReady, match="memory"):
+            await submit.submit(astore, make_job(), settings)
+        store.config_set("maxmemory", int(used / 0.6))
+        await submit.submit(astore, make_job(), settings)
+    finally:
+        store.config_set("maxmemory", 0)
 
 
 async def test_an_unreachable_redis_is_not_ready(tmp_path: Path) -> None:
