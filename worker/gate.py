@@ -44,7 +44,7 @@ class Consumer(Protocol):
     def cancel_task_queue(self, queue: str) -> None: ...
 
 
-_HOLD_WHEN_BLIND = """
+_HOLD_WHEN_BLIND = """#!lua flags=allow-oom
 if redis.call('EXISTS', KEYS[2]) == 1 then return redis.call('GET', KEYS[1]) end
 local hold = redis.call('GET', KEYS[1])
 if not hold then
@@ -59,7 +59,8 @@ return hold
 """Without telemetry there is no monitor that could hold the card, so the gate does it in its place.
 
 The hold is the same key the monitor writes, because that is what the running job looks at; this one expires
-by itself, and the monitor's (which has no expiry) is never touched.
+by itself, and the monitor's (which has no expiry) is never touched. A full Redis takes it, too: it takes no
+telemetry, so nobody else would rest a hot card.
 """
 _BLIND = (
     '{"reason":"telemetry","message":"no word of the card\'s health; is the monitor running?","since_ms":'

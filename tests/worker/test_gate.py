@@ -127,6 +127,18 @@ def test_without_telemetry_a_hold_is_written_for_running_jobs_and_expires_by_its
     assert board.decode(board.Hold, store.get(keys.hold(CARD))) == first
 
 
+def test_a_full_redis_holds_the_running_job_too(reader: FactReader, store: redis.Redis) -> None:
+    store.delete(keys.telemetry(CARD))
+    store.config_set("maxmemory", 1)
+    try:
+        held = reader.read(CARD).held
+    finally:
+        store.config_set("maxmemory", 0)
+    assert held is not None
+    assert held.startswith("telemetry: ")
+    assert store.exists(keys.hold(CARD))
+
+
 def test_a_dead_monitors_own_hold_is_left_as_it_is(reader: FactReader, store: redis.Redis) -> None:
     hold = board.Hold("thermal", "81 °C", 5)
     store.set(keys.hold(CARD), board.encode(hold))
