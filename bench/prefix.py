@@ -69,7 +69,7 @@ class WholeChunks(ConversationCache):
 
     def open(self, ids: Sequence[int], asked: int) -> int:
         kept = super().open(ids, asked)
-        self.writing(kept - kept % CHUNK)
+        self.cut(kept - kept % CHUNK)
         return kept - kept % CHUNK
 
 

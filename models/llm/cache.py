@@ -62,13 +62,13 @@ class ConversationCache:
             self._slots.extend(place.slot, ids[: place.kept])
         return place.kept
 
-    def writing(self, start: int) -> None:
-        """Call before rows from ``start`` on are written to the current conversation."""
-        self._slots.truncate(self._current, start)
-
     def wrote(self, ids: Sequence[int]) -> None:
-        """Call when ``ids`` stand in the rows that follow those believed so far."""
+        """Say that ``ids`` stand in the rows that follow those believed so far."""
         self._slots.extend(self._current, ids)
+
+    def cut(self, length: int) -> None:
+        """Believe no more than ``length`` rows of the current conversation."""
+        self._slots.truncate(self._current, length)
 
     def forget(self) -> None:
         """Believe nothing any more."""

@@ -77,10 +77,10 @@ class Context:
         return [*chunks, *(Chunk(at, 1, None) for at in range(max(start, prompt), end))]
 
     def _run(self, chunk: Chunk, signals: Signals, *, wants_logits: bool) -> Array | None:
-        """Compute the piece. Until that is done, its rows and later ones count as unknown."""
+        """Compute the piece, whose rows follow those believed so far; only then are they believed as well."""
         tokens = self._ids[chunk.start : chunk.start + chunk.count]
         began_s = time.monotonic()
-        self.cache.writing(chunk.start)
+        assert self.cache.length == chunk.start
         with signals.calling_card(STEP_LIMIT_S):
             logits = self._compute(chunk, tokens, wants_logits=wants_logits)
         self.cache.wrote(tokens)

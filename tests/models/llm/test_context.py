@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hardware.card import KvWrite, Prefill
 from hardware.errors import CardTimeout, OutOfCardMemory
+from hardware.virtual.memory import VirtualBuffer
 from models.llm.cache import ConversationCache
 from models.llm.context import Context, Ready
 from models.llm.network import Network
@@ -211,6 +212,30 @@ def test_a_prefill_that_breaks_off_leaves_only_rows_that_were_computed(
     context.cache.forget()
     assert np.array_equal(bring(context, prompt).logits, wanted)
     assert np.array_equal(rows(context, len(prompt)), known)
+
+
+def test_a_copy_that_fails_leaves_both_conversations_as_they_are_known(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = LONGEST["qwen3"]["prompt"][:15]
+    first, second, third = ([*system, *range(start, start + 12)] for start in (100, 200, 250))
+    for prompt in (first, second, third):
+        bring(context, prompt)
+    fourth = [*system, *range(150, 162)]
+    wanted = bring(context, fourth).logits.copy()  # takes the slot of the first
+    with monkeypatch.context() as patched:
+
+        def failing(*args: Any) -> None:
+            raise CardTimeout("no answer")
+
+        patched.setattr(VirtualBuffer, "copy_from", failing)
+        with pytest.raises(CardTimeout):
+            bring(context, first)
+    assert bring(context, third).cached_tokens == len(third) - 1
+    ready = bring(context, fourth)
+    assert ready.cached_tokens == len(fourth) - 1
+    assert np.array_equal(ready.logits, wanted)
+    assert bring(context, second).cached_tokens == len(system)
 
 
 @pytest.mark.parametrize("at", [1, 2, 3])
