@@ -12,6 +12,7 @@ from typing import Any
 
 from api.context import VERSION, Context
 from api.errors import Problem, of_end
+from api.stream import comment
 from tasks import records
 from tasks.events import (
     Alternative,
@@ -116,7 +117,8 @@ class ChunkVoice:
         late = [] if self._has_said else _deltas_of_all(await self._answer.late())
         text = await self._say(late, entry_id)
         opening = await self._opening()
-        words = opening + f"id: {entry_id}\n" + self._chunk("{}", quoted(finish_reason(event.reason)))
+        words = opening + "".join(comment(f"warning {each}").decode() for each in event.warnings)
+        words += f"id: {entry_id}\n" + self._chunk("{}", quoted(finish_reason(event.reason)))
         if self._include_usage:
             usage = json.dumps(usage_of(event.usage), separators=(",", ":"))
             words += f'{self._head}[],"usage":{usage}}}\n\n'

@@ -50,6 +50,8 @@ def model_out(model: Model, cards: tuple[CardFacts, ...]) -> ModelOut:
         size_bytes=model.size_bytes,
         aliases=list(model.aliases),
         is_demo=model.is_demo,
+        knows_tools=model.knows_tools,
+        knows_thinking=model.knows_thinking,
         is_resident=resident is not None,
         problem=model.problem,
     )

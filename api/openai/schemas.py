@@ -288,6 +288,8 @@ class ModelFacts(BaseModel):
     size_bytes: int
     aliases: list[str]
     is_demo: bool
+    knows_tools: Annotated[bool, Field(description="Its chat template shows `tools` to it.")]
+    knows_thinking: Annotated[bool, Field(description="It can think before it answers.")]
     is_resident: Annotated[bool, Field(description="On a card now: the next job need not wait for loading.")]
     problem: Annotated[str | None, Field(description="Why it cannot be used, and what to do about it.")]
 

@@ -139,7 +139,8 @@ class StandIn:
             reason = FinishReason.LENGTH if order == "length" else FinishReason.STOP
             reason = FinishReason.TOOL_CALLS if said.calls else reason
             usage = Usage(len(asked), made, cached_tokens=2, reasoning_tokens=len(said.reasoning))
-            claim.append(Finished(reason, usage, Timings(first_token_ms=1.0)))
+            warnings = ("the end is near",) if order == "make" else ()
+            claim.append(Finished(reason, usage, Timings(first_token_ms=1.0), warnings=warnings))
 
     def _pieces(self, order: str, rest: str, asked: str) -> Iterator[Any]:
         makers: dict[str, Callable[[], Iterator[Any]]] = {

@@ -17,7 +17,7 @@ from tasks.board import Hold
 from tasks.jobs import JobId
 from tasks.records import fetch
 from tests.api.conftest import client_of
-from tests.api.support import CARD, StandIn, ask, chunks, comments, publish, until
+from tests.api.support import CARD, StandIn, ask, chunks, comments, make, publish, until
 
 CHAT = "/v1/chat/completions"
 
@@ -65,6 +65,15 @@ async def test_a_stream_follows_the_chunk_rules(client: httpx.AsyncClient, worke
     assert all(chunk["usage"] is None for chunk in (first, *text, finish))
     assert len({(chunk["id"], chunk["created"], chunk["model"]) for chunk in told}) == 1
     assert all(chunk["object"] == "chat.completion.chunk" for chunk in told)
+
+
+async def test_what_is_only_known_at_the_end_is_warned_of_there(
+    client: httpx.AsyncClient, worker: StandIn
+) -> None:
+    stream = await client.post(CHAT, json=ask(make({"say": "a"}), stream=True))
+    assert "warning the end is near" in comments(stream.text)
+    whole = await client.post(CHAT, json=ask(make({"say": "a"})))
+    assert whole.headers["x-hearth-warnings"] == "the end is near"
 
 
 async def test_without_asking_there_is_no_usage(client: httpx.AsyncClient, worker: StandIn) -> None:

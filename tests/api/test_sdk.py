@@ -253,9 +253,11 @@ def test_while_starting_the_sdk_waits_and_tries_again(
     served: Served, house: redis.Redis, worker: StandIn
 ) -> None:
     house.delete(keys.CATALOG)
-    threading.Timer(1.0, publish, [house]).start()
+    later = threading.Timer(1.0, publish, [house])
+    later.start()
     with openai.OpenAI(base_url=f"{served.url}/v1", api_key="any", max_retries=2) as sdk:
         answer = sdk.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "say x"}])
+    later.join()  # or it would publish into the next test
     assert answer.choices[0].message.content == "x"
 
 
