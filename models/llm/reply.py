@@ -12,6 +12,8 @@ from tasks.events import Delta, ReasoningDelta, TextDelta, TokenLogprob, ToolCal
 
 CallId = Callable[[int], str]
 
+_FAULTS_TOLD = 3
+
 
 @dataclass(slots=True)
 class _Piece:
@@ -74,10 +76,13 @@ class Reply:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        return tuple(
-            f"a tool call of the model could not be read and stands in the text: {fault}"
-            for fault in self._lexer.faults
-        )
+        """One sentence, however often the model failed: it travels in a header too."""
+        faults = self._lexer.faults
+        if not faults:
+            return ()
+        which = "a tool call" if len(faults) == 1 else f"{len(faults)} tool calls"
+        why = "; ".join(list(dict.fromkeys(faults))[:_FAULTS_TOLD])
+        return (f"{which} of the model could not be read and stayed in the text: {why}",)
 
     def push(self, token: int, score: TokenLogprob | None = None) -> list[Delta]:
         """What may be told now. ``score`` is for all tokens or for none."""

@@ -190,7 +190,16 @@ def test_a_malformed_call_is_text_with_a_warning_and_the_next_one_a_call(body: s
     assert events == [("text_delta", text), ("call", "call_0", *CALLED)]
     assert len(reply.warnings) == 1
     assert fault in reply.warnings[0]
-    assert "stands in the text" in reply.warnings[0]
+    assert "stayed in the text" in reply.warnings[0]
+
+
+def test_a_model_that_fails_often_is_told_of_once() -> None:
+    tokens = [b"".join(b'<tool_call>{"name": "f%d"}</tool_call>' % n for n in range(100))]
+    reply = reply_to(tokens, TOOLS)
+    told(tokens, TOOLS, reply=reply)
+    (warning,) = reply.warnings
+    assert warning.startswith("100 tool calls of the model could not be read")
+    assert len(warning) < 200
 
 
 def test_without_tools_a_call_is_text() -> None:
