@@ -171,9 +171,12 @@ def test_a_required_call_is_begun_for_the_model(
     assert tokenizer.decode(answer.prompt).endswith("<think>\n\n</think>\n\n")
 
 
-def test_a_required_call_leaves_the_thoughts_a_template_opens(tokenizer: ChatTokenizer) -> None:
+@pytest.mark.parametrize("thinking", [Thinking(), Thinking(False), Thinking(budget_tokens=0)])
+def test_a_required_call_leaves_the_thoughts_a_template_opens(
+    tokenizer: ChatTokenizer, thinking: Thinking
+) -> None:
     opening = with_template(tokenizer, OPENING + "{# tools <tool_call> #}")
-    job = replace(chat(), tools=(ADD,), tool_choice="required")
+    job = replace(chat(), tools=(ADD,), tool_choice="required", thinking=thinking)
     events, answer = said(opening, job, ' {"a": 1}}\n</tool_call>')
     assert [event[0] for event in events] == ["call"]
     assert opening.decode(answer.told) == f"\n</think>\n\n{CALL}"

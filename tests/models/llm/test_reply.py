@@ -225,6 +225,31 @@ def test_stop_strings_are_looked_for_in_text_only() -> None:
     ]
 
 
+@pytest.mark.parametrize("cuts", [[], [2], [1, 3], [2, 6], [1, 2, 3, 4, 5, 6, 7, 8]])
+def test_a_stop_string_that_reaches_into_what_looked_like_a_call_ends_the_text(cuts: list[int]) -> None:
+    stopping = Markup(stop=("a<to",), tools=TOOLS.tools)
+    events = told(tokens_of(b"xa<toolbox", cuts), stopping)
+    assert meaning(events) == [("text_delta", "x")]
+    events = told(tokens_of(f"xa{ADD}".encode(), cuts), stopping)
+    assert meaning(events) == [("text_delta", "xa"), ("call", "call_0", *CALLED)]
+
+
+@pytest.mark.parametrize("cuts", [[], [2], [3], [1, 2, 3, 4]])
+def test_of_two_stop_strings_the_one_that_is_complete_first_ends_the_text(cuts: list[int]) -> None:
+    events = told(tokens_of(b"xabcd", cuts), Markup(stop=("abcd", "bc")))
+    assert meaning(events) == [("text_delta", "xa")]
+
+
+def test_text_that_shares_its_token_with_a_call_waits_for_it() -> None:
+    tokens = [b"see<tool_call>", b'{"name": "add"}', b"</tool_call>"]
+    reply = reply_to(tokens, TOOLS)
+    assert [reply.push(token) for token in range(3)] == [
+        [],
+        [],
+        [TextDelta("see", ()), ToolCall(0, "call_0", "add", "{}", (0, 1, 2))],
+    ]
+
+
 def test_an_answer_with_one_call_ends_behind_it() -> None:
     once = Markup(tools=TOOLS.tools, calls_once=True)
     tokens = [part.encode() for part in ("Hm.", f"{ADD}\n", ADD)]
