@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 
 MAX_BYTES = 5 * 1024 * 1024
@@ -46,7 +47,8 @@ class ChildLog:
     def _line(self, text: str) -> None:
         self._last.append(text)
         if self._verbose:
-            sys.stderr.write(f"{self._prefix} | {text}\n")
+            with suppress(OSError):  # nobody listens any more; the file has it
+                sys.stderr.write(f"{self._prefix} | {text}\n")
 
     def _rotate(self) -> None:
         self._file.close()

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,8 +35,10 @@ class Options:
 
 
 def say(text: str) -> None:
-    sys.stderr.write(f"hearth: {text}\n")
-    sys.stderr.flush()
+    # Whoever read may have left (Ctrl-C ends the ``tee`` behind a pipe first): that must not stop us.
+    with suppress(OSError):
+        sys.stderr.write(f"hearth: {text}\n")
+        sys.stderr.flush()
 
 
 def up(settings: Settings, options: Options, table: Table = process_table) -> int:

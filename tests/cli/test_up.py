@@ -95,6 +95,20 @@ def test_what_dies_is_started_again(start: Start) -> None:
     assert "redis was ended by SIGKILL" in said
 
 
+def test_it_goes_on_when_nobody_listens_any_more(start: Start) -> None:
+    house = start()
+    house.serving()
+    assert house.process.stderr is not None
+    house.process.stderr.close()  # as `hearth up |& tee log` whose tee was ended
+    before = house.pid_of("monitor")
+    os.kill(before, signal.SIGKILL)
+    until(lambda: house.pid_of("monitor") != before)
+    family = house.everybody()
+    house.signal(signal.SIGINT)
+    assert house.process.wait(20) == 0
+    assert not any(member.is_running() for member in family)
+
+
 def test_what_cannot_start_is_given_up_with_its_last_words(start: Start) -> None:
     house = start(STANDIN_API="dies")
     status, said = house.ended()
