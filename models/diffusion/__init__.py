@@ -1,0 +1,1 @@
+"""Pictures: what stands between a prompt and its file, as pure functions over arrays and bytes."""
