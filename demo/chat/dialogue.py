@@ -171,10 +171,10 @@ def known_texts() -> list[str]:
 
 
 MAKERS: dict[str, tuple[float, Maker]] = {
-    "fact": (34.0, plain("fact")),
-    "small talk": (3.0, plain("small talk")),
-    "refusal": (5.5, plain("refusal")),
-    "chat, last turn": (9.0, chat),
+    "fact": (50.0, plain("fact")),
+    "small talk": (6.0, plain("small talk")),
+    "refusal": (10.0, plain("refusal")),
+    "chat, last turn": (7.0, chat),
     "after a refusal": (2.0, after_refusal),
     "system: one word": (2.5, one_word),
     "system: JSON": (2.0, json_only),

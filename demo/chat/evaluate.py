@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 
 from demo.chat.corpus import categories, exam
 from demo.chat.forward import Network
-from demo.chat.talk import Split, Talk, answer, prompt
+from demo.chat.talk import Round, Split, Talk, answer, prompt
 
 HERE = Path(__file__).parent
 GROUPS = {
@@ -77,7 +77,7 @@ def measure(speaker: Speaker, count: int, split: Split, only: list[str]) -> dict
         correct = len(asked) - len(wrong)
         table[category] = {
             "n": len(asked), "correct": correct,
-            "accuracy": round(correct / max(1, len(asked)), 4), "wrong": wrong[:8],
+            "accuracy": round(correct / max(1, len(asked)), 4), "wrong": wrong[:3],
         }  # fmt: skip
         print(f"{category:24s} {correct:4d} / {len(asked):4d}", file=sys.stderr, flush=True)
     return table
@@ -101,9 +101,13 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100, help="talks per category")
     parser.add_argument("--split", type=Split, default=Split.TEST, choices=[Split.DEV, Split.TEST])
     parser.add_argument("--only", action="append", default=[], help="a category; may be given more than once")
+    parser.add_argument("--ask", help="print what the model says to this, and measure nothing")
     args = parser.parse_args()
-    began = time.monotonic()
-    table = measure(Speaker(args.checkpoint), args.count, args.split, args.only)
+    speaker, began = Speaker(args.checkpoint), time.monotonic()
+    if args.ask is not None:
+        print(speaker.say(prompt(Round("", args.ask, "").talk())))
+        return
+    table = measure(speaker, args.count, args.split, args.only)
     seconds = round(time.monotonic() - began, 1)
     report = {"split": args.split, "groups": grouped(table), "categories": table, "seconds": seconds}
     if args.json:

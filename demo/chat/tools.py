@@ -124,7 +124,7 @@ def tool_unneeded(rng: Random, split: Split) -> Talk:
 
 
 MAKERS: dict[str, tuple[float, Maker]] = {
-    "tool call": (1.6, tool_call),
-    "tool answer": (0.4, tool_answer),
-    "tool not needed": (0.5, tool_unneeded),
+    "tool call": (1.0, tool_call),
+    "tool answer": (0.25, tool_answer),
+    "tool not needed": (0.25, tool_unneeded),
 }
