@@ -158,7 +158,7 @@ def _write(place: Path) -> tuple[list[Path], Path, Path]:
     for layer, path in enumerate(layers):
         onnx.save(layer_model(checkpoint, layer, groups, Compute.F64), path)
     post, embedding = place / "post.axmodel", place / "embedding.bin"
-    onnx.save(post_model(checkpoint, Compute.F64), post)
+    onnx.save(post_model(checkpoint), post)
     embedding.write_bytes(checkpoint.matrix("model.embed_tokens.weight").tobytes())
     return layers, post, embedding
 

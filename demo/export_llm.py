@@ -65,7 +65,7 @@ def export(
     for layer in range(checkpoint.architecture.layers):
         model = layer_model(checkpoint, layer, groups, compute)
         onnx.save(model, out / f"{name}_p{chunk}_l{layer}_together.axmodel")
-    onnx.save(post_model(checkpoint, compute), out / f"{name}_post.axmodel")
+    onnx.save(post_model(checkpoint), out / f"{name}_post.axmodel")
     (out / EMBEDDING).write_bytes(checkpoint.matrix("model.embed_tokens.weight").tobytes())
     tokenizer = out / f"{name}_tokenizer"
     _copy_tokenizer(checkpoint.directory, tokenizer)

@@ -165,10 +165,13 @@ def layer_model(
     return _model(graph, f"{a.family}_l{layer}", inputs, outputs, groups)
 
 
-def post_model(checkpoint: Checkpoint, compute: Compute) -> onnx.ModelProto:
-    """Final norm and output matrix: one hidden row to the logits of the vocabulary."""
+def post_model(checkpoint: Checkpoint) -> onnx.ModelProto:
+    """Final norm and output matrix: one hidden row to the logits of the vocabulary.
+
+    Always float32: it never sees more than one row, so its sums have but one order.
+    """
     a = checkpoint.architecture
-    graph = _Graph(compute)
+    graph = _Graph(Compute.F32)
     head = checkpoint.matrix("model.embed_tokens.weight" if a.is_tied else "lm_head.weight")
     norm = graph.weight("norm", checkpoint.matrix("model.norm.weight"))
     row = graph.rms_norm(graph.reshape(graph.wide("input"), 1, a.hidden), norm, a.epsilon)

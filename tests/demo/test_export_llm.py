@@ -182,7 +182,7 @@ def test_the_precision_inside_can_be_asked_for(tmp_path: Path, compute: str) -> 
     write_checkpoint(QWEN3, tmp_path / "checkpoint")
     assert main([str(tmp_path / "checkpoint"), str(tmp_path / "package"), "--compute", compute]) == 0
     wide = {"f32": onnx.TensorProto.FLOAT, "f64": onnx.TensorProto.DOUBLE}[compute]
-    for path in (tmp_path / "package").glob("*.axmodel"):
+    for path in (tmp_path / "package").glob("*_together.axmodel"):
         graph = onnx.load(path).graph
         weights = {
             tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.BFLOAT16
