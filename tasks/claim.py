@@ -39,6 +39,8 @@ _RESTFUL = frozenset({"thermal", "telemetry", "operator", "card_lost"})
 
 stopping = threading.Event()
 """Set by the process's signal handlers: the running job is given back at its next step."""
+forgotten = threading.Event()
+"""Set when Redis lost its data, and with it who owns the card: only a new process can take it anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +298,7 @@ def claimed(job_id: JobId, owner: Owner | None = None) -> Iterator[Claim | None]
     lost the lease stays silent.
 
     Raises:
-        Shutdown: the process was told to stop.
+        Shutdown: the process was told to stop, or Redis has ``forgotten`` it.
         QueueAway: Redis has been away for too long; the job is queued again, or was not taken.
     """
     owner = owner or _owner
@@ -347,6 +349,10 @@ def _take(owner: Owner, job_id: JobId) -> Claim | None:
         int(CLOCK_WORD_S * 1000),
     ]
     reply = _patiently(owner, lambda: scripts.run(owner.redis, "claim", *args))
+    if reply[0] == b"forgotten":
+        log.error("Redis has lost its data: a new process has to take the card")
+        forgotten.set()
+        raise Shutdown
     if reply[0] != b"claimed":
         log.info("message for %s swallowed: %s", job_id, reply[0].decode())
         return None

@@ -86,8 +86,8 @@ class CardOwner:
         self._beat = threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True)
 
     def is_stopping(self) -> bool:
-        # A lost card is poisoned: a new child opens it anew.
-        return self._stop.is_set() or self._residency.is_lost
+        # A lost card is poisoned, a forgotten epoch void: a new child opens and takes the card anew.
+        return self._stop.is_set() or self._residency.is_lost or claim.forgotten.is_set()
 
     def announce(self, link: Link) -> None:
         """Tell Redis that the card has an owner, then the parent that work may come."""

@@ -4,8 +4,8 @@
 -- keys: job, the card's epoch, leases, ready, queue, clock, journal, reader, and what ending a job touches
 -- args: 1 job id, 2 card id, 3 epoch, 4 the epoch's key, 5 lease ms, 6 nonce of this call, 7 reader grace ms,
 --       8 journal ttl ms, 9 how old the reaper's word on the clock may be, ms
--- reply: {'claimed', attempt, record JSON, ms left to the deadline or ''} | {'gone'} | {'taken'} | {'stale'}
---        | {'ended'}
+-- reply: {'claimed', attempt, record JSON, ms left to the deadline or ''} | {'gone'} | {'taken'} | {'ended'}
+--        | {'stale'} (the card has a newer owner) | {'forgotten'} (Redis lost what it knew of the owner)
 local id, now = ARGV[1], clock_ms()
 local job = K.job .. id
 local r = redis.call('HMGET', job, 'state', 'attempt', 'job', 'nonce', 'deadline_at', 'queue', 'ready_at')
@@ -21,7 +21,9 @@ if r[5] then
 end
 if r[1] == 'running' and r[4] == ARGV[6] then return {'claimed', tonumber(r[2]), r[3], left} end
 if r[1] ~= 'queued' then return {'taken'} end
-if redis.call('GET', ARGV[4]) ~= ARGV[3] then return {'stale'} end
+local epoch = tonumber(redis.call('GET', ARGV[4]) or 0)
+if epoch > tonumber(ARGV[3]) then return {'stale'} end
+if epoch < tonumber(ARGV[3]) then return {'forgotten'} end
 if left ~= '' and left <= 0 then
   end_unspoken(id, 'expired', 'expired', now, ARGV[8])
   return {'ended'}

@@ -31,6 +31,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(claim, "RETRY_S", 0.01)
     yield
     claim.stopping.clear()
+    claim.forgotten.clear()
 
 
 @pytest.fixture

@@ -118,6 +118,18 @@ async def test_a_stale_worker_can_neither_append_nor_end(
     ]
 
 
+async def test_a_redis_that_lost_its_data_asks_for_a_new_owner(
+    accept: Accept, owner: Owner, store: redis.Redis
+) -> None:
+    job = await accept()
+    store.delete(keys.epoch("c0"))
+    with pytest.raises(Shutdown):
+        run_to_end(job, owner)
+    assert claim.forgotten.is_set()
+    assert journal_of(store, job) == [events.Queued(0)]
+    assert run_to_end(job, take_card("c0", store, owner.settings))
+
+
 async def test_a_claim_of_the_same_process_voids_its_earlier_one(
     accept: Accept, owner: Owner, store: redis.Redis
 ) -> None:

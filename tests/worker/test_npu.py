@@ -212,6 +212,15 @@ async def test_a_child_told_to_stop_alone_is_followed_by_another(home: House, np
     assert npu.children() != [child]
 
 
+async def test_a_redis_that_lost_its_data_is_told_anew_who_owns_the_card(home: House, npu: Service) -> None:
+    (child,) = npu.children()
+    home.store.delete(keys.epoch(CARD))
+    job = await home.submit()
+    assert home.until_ended(job) == "succeeded"
+    assert home.field(job, "strikes") == "0"
+    assert npu.children() != [child]
+
+
 async def test_a_killed_parent_leaves_no_child_and_its_successor_takes_the_card(
     home: House, npu: Service
 ) -> None:
