@@ -95,12 +95,19 @@ def add_noise(latent: Latent, noise: Latent, timestep: int) -> Latent:
     return (math.sqrt(alpha) * latent + math.sqrt(1 - alpha) * noise).astype(np.float32, copy=False)
 
 
+def boundary(timestep: int) -> tuple[float, float]:
+    """c_skip and c_out: how much of its input and of its output a consistency model is made of here.
+
+    Nearly 0 and 1 at every timestep in use; what they are for is the limit at timestep 0.
+    """
+    scaled = timestep * _TIMESTEP_SCALING
+    return _SIGMA_DATA**2 / (scaled**2 + _SIGMA_DATA**2), scaled / math.sqrt(scaled**2 + _SIGMA_DATA**2)
+
+
 def estimate(latent: Latent, epsilon: Latent, timestep: int) -> Latent:
     """The clean latent that the predicted noise ``epsilon`` leaves of ``latent``."""
     alpha = float(_ALPHAS[timestep])
-    scaled = timestep * _TIMESTEP_SCALING
-    c_skip = _SIGMA_DATA**2 / (scaled**2 + _SIGMA_DATA**2)
-    c_out = scaled / math.sqrt(scaled**2 + _SIGMA_DATA**2)
+    c_skip, c_out = boundary(timestep)
     clean = (latent - math.sqrt(1 - alpha) * epsilon) / math.sqrt(alpha)
     return (c_out * clean + c_skip * latent).astype(np.float32, copy=False)
 

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib import import_module
 from typing import Any
 
-import diffusers
+import diffusers  # type: ignore[import-not-found, unused-ignore]  # in no requirements of ours
 import numpy as np
 import torch
-from diffusers import LCMScheduler
-from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
-from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from numpy.typing import NDArray
 
 from tests.golden.diffusion import (
@@ -39,6 +37,9 @@ from tests.golden.diffusion import (
     moments,
 )
 
+LCMScheduler = diffusers.LCMScheduler
+vae = import_module("diffusers.models.autoencoders.vae")
+embeddings = import_module("diffusers.models.embeddings")
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -72,14 +73,14 @@ def main() -> int:
     return 0
 
 
-def _noise(seed: int) -> NDArray[np.float32]:
+def _noise(seed: int) -> Any:
     """Several draws in a row from one generator, the first numbers and the last of each."""
     generator = torch.Generator().manual_seed(seed)
     draws = [torch.randn(shape, generator=generator).flatten() for shape in NOISE_SHAPES]
     return torch.cat([part for draw in draws for part in (draw[:SHOWN], draw[-SHOWN:])]).numpy()
 
 
-def _schedule(steps: int) -> LCMScheduler:
+def _schedule(steps: int) -> Any:
     """As Stable Diffusion 1.5 configures its scheduler, and LCM pipelines replace it."""
     scheduler = LCMScheduler.from_config(
         {
@@ -96,7 +97,7 @@ def _schedule(steps: int) -> LCMScheduler:
     return scheduler
 
 
-def _tail(scheduler: LCMScheduler, steps: int, strength: float) -> torch.Tensor:
+def _tail(scheduler: Any, steps: int, strength: float) -> torch.Tensor:
     """StableDiffusionImg2ImgPipeline.get_timesteps, which needs a whole pipeline to be called."""
     kept = min(int(steps * strength), steps)
     start = max(steps - kept, 0)
@@ -104,9 +105,7 @@ def _tail(scheduler: LCMScheduler, steps: int, strength: float) -> torch.Tensor:
     return scheduler.timesteps[start:]
 
 
-def _run(
-    scheduler: LCMScheduler, timesteps: torch.Tensor, latent: torch.Tensor, generator: torch.Generator
-) -> Any:
+def _run(scheduler: Any, timesteps: torch.Tensor, latent: torch.Tensor, generator: torch.Generator) -> Any:
     kept = [latent]
     for index, timestep in enumerate(timesteps):
         predicted = torch.from_numpy(epsilon(index))
@@ -116,7 +115,7 @@ def _run(
     return torch.cat(kept).numpy()
 
 
-def _txt2img(steps: int) -> NDArray[np.float32]:
+def _txt2img(steps: int) -> Any:
     """The noise to begin with, then the estimate and the latent of every step."""
     generator = torch.Generator().manual_seed(TRAJECTORY_SEED)
     scheduler = _schedule(steps)
@@ -124,7 +123,7 @@ def _txt2img(steps: int) -> NDArray[np.float32]:
     return _run(scheduler, scheduler.timesteps, latent, generator)
 
 
-def _img2img(strength: float) -> NDArray[np.float32]:
+def _img2img(strength: float) -> Any:
     generator = torch.Generator().manual_seed(TRAJECTORY_SEED)
     scheduler = _schedule(IMG2IMG_STEPS)
     timesteps = _tail(scheduler, IMG2IMG_STEPS, strength)
@@ -135,12 +134,12 @@ def _img2img(strength: float) -> NDArray[np.float32]:
 
 def _posterior() -> torch.Tensor:
     generator = torch.Generator().manual_seed(TRAJECTORY_SEED)
-    return DiagonalGaussianDistribution(torch.from_numpy(moments())).sample(generator) * 0.18215
+    return vae.DiagonalGaussianDistribution(torch.from_numpy(moments())).sample(generator) * 0.18215
 
 
-def _time_rows() -> NDArray[np.float32]:
+def _time_rows() -> Any:
     """What enters the first ResNet, after its SiLU, at every timestep of an LCM."""
-    embedding = TimestepEmbedding(MLP_FREQUENCIES, MLP_WIDTH)
+    embedding = embeddings.TimestepEmbedding(MLP_FREQUENCIES, MLP_WIDTH)
     embedding.load_state_dict(
         {
             name.removeprefix("time_embedding."): torch.from_numpy(values)
@@ -149,7 +148,7 @@ def _time_rows() -> NDArray[np.float32]:
     )
     steps = _schedule(50).timesteps
     with torch.no_grad():
-        rows = embedding(Timesteps(MLP_FREQUENCIES, True, 0)(steps))
+        rows = embedding(embeddings.Timesteps(MLP_FREQUENCIES, True, 0)(steps))
         return torch.nn.functional.silu(rows).numpy()
 
 

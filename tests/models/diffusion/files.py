@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from hardware.card import ShapeGroup, TensorSpec
 from hardware.virtual.format import FORMAT_KEY, FORMAT_VERSION, GROUPS_KEY, encode_groups
 from models.diffusion.times import SHIPPED_TIMESTEPS, TimeMlp
 from tests.golden.diffusion import MLP_WIDTH, mlp_tensors
+from tests.golden.llm import byte_alphabet
 
 TIME_NAME = "/down_blocks.0/resnets.0/act_1/Mul_output_0"
 Shapes = list[tuple[str, str, tuple[int, ...]]]
@@ -87,7 +89,11 @@ def write_set(root: Path, height: int = 512, width: int = 512) -> Path:
 
 
 def write_tokenizer(directory: Path) -> None:
-    """The two files of a CLIP tokenizer, nearly empty."""
+    """The two files of a CLIP tokenizer: every byte, a few merges, and the marks."""
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "vocab.json").write_text('{"a</w>": 0}')
-    (directory / "merges.txt").write_text("#version: 0.2\n")
+    letters = list(byte_alphabet().values())
+    merges = ["r e", "re d</w>", "c i", "ci r", "cir c", "circ l", "circl e</w>", "o n</w>", "a n", "a t</w>"]
+    tokens = [*letters, *(letter + "</w>" for letter in letters), *(pair.replace(" ", "") for pair in merges)]
+    vocab = {token: index for index, token in enumerate([*tokens, "<|startoftext|>", "<|endoftext|>"])}
+    (directory / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
+    (directory / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")

@@ -27,6 +27,7 @@ def picture(kind: str, size: tuple[int, int] = (37, 21), mode: str = "RGB", **op
         (picture("JPEG", progressive=True), PictureFormat.JPEG),
         (picture("JPEG", mode="CMYK"), PictureFormat.JPEG),
         (picture("JPEG", exif=b"Exif\0\0" + bytes(60_000)), PictureFormat.JPEG),
+        (b"\xff\xd8\xff\xc4\x00\x09\x08\x00\x01\x00\x01\x03\x01" + picture("JPEG")[2:], PictureFormat.JPEG),
         (picture("WEBP"), PictureFormat.WEBP),
         (picture("WEBP", lossless=True), PictureFormat.WEBP),
         (picture("WEBP", mode="RGBA"), PictureFormat.WEBP),

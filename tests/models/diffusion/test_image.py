@@ -99,6 +99,13 @@ def test_any_text_comes_back_out_of_any_format(text: str, kind: PictureFormat) -
     assert read_texts(encode(gradient(8, 8), kind, text=text)) == {"parameters": text}
 
 
+@pytest.mark.parametrize("quality", range(10, 100, 15))
+def test_parameters_are_found_behind_picture_data_of_any_length(quality: int) -> None:
+    for width in range(16, 64, 7):
+        data = encode(gradient(24, width), PictureFormat.WEBP, text="text", quality=quality)
+        assert read_texts(data) == {"parameters": "text"}
+
+
 def test_texts_of_other_writers_are_read() -> None:
     info = PngImagePlugin.PngInfo()
     info.add_text("parameters", "compressed", zip=True)

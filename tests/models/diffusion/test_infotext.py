@@ -60,6 +60,14 @@ def test_no_line_is_written_for_an_empty_negative_prompt() -> None:
     assert "Negative" not in str(Infotext("a dog", "", FIELDS))
 
 
+@pytest.mark.parametrize(
+    "value", ['"a"', '"', '""', "", " ", "a ", '"a', 'a"', "a, b", "a: b", "a\nb", "\\", '\\"']
+)
+def test_values_of_any_form_are_kept_apart_from_the_form_itself(value: str) -> None:
+    fields = {"Steps": "4", "Odd": value, "Seed": "1", "Last": value}
+    assert parse(str(Infotext("a dog", "", fields))).fields == fields
+
+
 @settings(max_examples=60)
 @given(prompt, prompt, named)
 def test_what_is_written_is_read_back(prompt: str, negative: str, fields: dict[str, str]) -> None:

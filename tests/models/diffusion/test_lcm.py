@@ -81,6 +81,20 @@ def test_latents_follow_diffusers_from_picture_to_picture(strength: float) -> No
         assert apart(found[0], wanted) < 1e-5
 
 
+@pytest.mark.parametrize("timestep", ANSWER["boundary"])
+def test_the_scalings_at_the_boundary_are_those_of_diffusers(timestep: str) -> None:
+    assert lcm.boundary(int(timestep)) == pytest.approx(ANSWER["boundary"][timestep], rel=1e-9)
+
+
+def test_what_a_model_predicts_to_be_noise_leaves_a_trace_of_its_input() -> None:
+    alpha = 0.9822440071  # of timestep 19
+    latent = np.full(LATENT, 1e6, dtype=np.float32)
+    c_skip, _ = lcm.boundary(19)
+    left = lcm.estimate(latent, latent / np.float32(np.sqrt(1 - alpha)), 19)
+    assert c_skip * 1e6 == pytest.approx(6.925, rel=1e-3)
+    assert left.mean() == pytest.approx(c_skip * 1e6, abs=1)
+
+
 def test_an_encoded_picture_becomes_the_latent_diffusers_samples() -> None:
     noise = TorchNoise(TRAJECTORY_SEED)
     made = from_moments(moments(), noise.normal(LATENT))

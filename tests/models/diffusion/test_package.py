@@ -102,6 +102,16 @@ def test_sizes_may_share_text_encoder_and_tokenizer_but_not_time_inputs(package:
     assert found.skipped[0].startswith("models_1024x768/unet.axmodel: time_input_txt2img.npy is missing")
 
 
+def test_a_set_takes_nothing_from_another_sets_directory(package: Path) -> None:
+    write_set(package)
+    inner = write_set(package / "models_256x256", 256, 256)
+    for name in ("vae_decoder.axmodel", "time_input_txt2img.npy"):
+        (package / name).unlink()
+    found = find_package(package)
+    assert [variant.directory for variant in found.variants] == [inner]
+    assert found.skipped[0].startswith("unet.axmodel: vae_decoder.axmodel is missing")
+
+
 def test_what_lies_beside_the_graphs_must_fit_them(package: Path) -> None:
     root = write_set(package / "models")
 
