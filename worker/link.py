@@ -7,7 +7,7 @@ import struct
 from enum import IntEnum
 
 _SIZE_BYTES = 4096
-_DRAINING, _STAGE, _LENGTH, _TEXT = 0, 1, 2, 4
+_DRAINING, _STAGE, _LENGTH, _SETTLING, _TEXT = 0, 1, 2, 4, 5
 _LENGTH_FORMAT = "<H"
 
 
@@ -35,6 +35,14 @@ class Link:
     def drain(self) -> None:
         """Tell the child to stop at the next step. One byte, so a signal handler may call it."""
         self._page[_DRAINING] = 1
+
+    @property
+    def is_settling(self) -> bool:
+        """A child is loading ahead of its jobs, or an earlier one died at that."""
+        return self._page[_SETTLING] != 0
+
+    def settling(self, now: bool) -> None:
+        self._page[_SETTLING] = now
 
     @property
     def stage(self) -> Stage:

@@ -74,7 +74,11 @@ class CardProcess(_Worker):  # type: ignore[misc]  # untyped, see above
             # 0: billiard would print a line of its own for any other code, and the parent has ours.
             os._exit(0)
         super().on_loop_start(pid)
-        self.owner.settle()
+        # A model that killed our predecessor would kill us, and the next: loaded for a job it costs strikes.
+        if not Seat.link.is_settling:
+            Seat.link.settling(True)
+            self.owner.settle()
+            Seat.link.settling(False)
 
     def _make_child_methods(self, *args: Any, **kwargs: Any) -> None:
         super()._make_child_methods(*args, **kwargs)

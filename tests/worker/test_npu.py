@@ -19,7 +19,7 @@ from tasks import board, keys
 from tasks.app import app, configure
 from tasks.events import Finished, Loading, Queued, Started
 from tests.worker.fake_models import model
-from tests.worker.processes import CARD, House, Service, counted, house, until
+from tests.worker.processes import BOOT_PATIENCE_S, CARD, House, Service, counted, house, until
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +88,35 @@ def test_a_child_that_dies_at_boot_ends_the_worker_after_three_tries(home: House
     assert service.process.wait(40) == 1
     last = service.log.splitlines()[-1]
     assert last == "worker-npu: the card's process died 3 times before it had opened the card"
+
+
+_DEADLY = """
+import os
+from functools import partial
+from config.settings import settings
+from tests.worker import fake_models
+from worker import boot, npu
+
+def loading(card, model):
+    yield 0, 1
+    os._exit(9)
+
+models = boot.Models(lambda settings: fake_models.Catalog(0, (fake_models.model("alpha"),)), loading)
+npu.run(settings(), partial(boot.boot, models=lambda: models))
+"""
+
+
+async def test_a_model_that_kills_its_process_fails_its_job_and_not_the_worker(home: House) -> None:
+    if npu := home.running("npu"):
+        npu.stop()
+    home.clear()
+    service = home.start("deadly", "-c", _DEADLY, HEARTH_QUEUE__MAX_STRIKES="1")
+    try:
+        job = await home.submit()
+        assert home.until_ended(job, BOOT_PATIENCE_S) == "failed"
+        assert home.field(job, "strikes") == "1"
+    finally:
+        service.stop()
 
 
 async def test_a_job_runs_and_the_log_says_that_the_card_is_virtual(home: House, npu: Service) -> None:
