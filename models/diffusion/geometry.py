@@ -145,13 +145,28 @@ def combine(
             "models?"
         )
     if decoder.latent.shape != sample:
-        raise PackageProblem(_other_size("VAE decoder", decoder.latent.shape, sample))
-    _, channels, height, width = sample
-    if encoder and (
-        encoder.latent.shape != (1, 2 * channels, height, width) or encoder.image.shape != decoder.image.shape
-    ):
-        raise PackageProblem(_other_size("VAE encoder", encoder.latent.shape, sample))
+        raise PackageProblem(
+            f"its VAE decoder is for latents {_shape(decoder.latent)}, its UNet for {_shape(unet.sample)}: "
+            "files of two sizes are mixed, download this size again"
+        )
+    if encoder:
+        _check_encoder(encoder, decoder)
     return Geometry(text, unet, decoder, encoder)
+
+
+def _check_encoder(encoder: VaeGeometry, decoder: VaeGeometry) -> None:
+    taken, given = (Size(*half.image.shape[2:]) for half in (encoder, decoder))
+    if taken != given:
+        raise PackageProblem(
+            f"its VAE encoder is for pictures of {taken}, its decoder for {given}: files of two sizes are "
+            "mixed, download this size again"
+        )
+    one, channels, height, width = decoder.latent.shape
+    if encoder.latent.shape != (one, 2 * channels, height, width):
+        raise PackageProblem(
+            f"its VAE encoder gives {_shape(encoder.latent)}, which are no moments of the decoder's "
+            f"{_shape(decoder.latent)}: files of two models?"
+        )
 
 
 def _vae_half(role: str, group: ShapeGroup) -> tuple[TensorSpec, TensorSpec]:
@@ -176,10 +191,3 @@ def _stranger(role: str, specs: Sequence[TensorSpec], wanted: str) -> PackagePro
 
 def _shape(spec: TensorSpec) -> str:
     return str(list(spec.shape))
-
-
-def _other_size(role: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> str:
-    return (
-        f"its {role} is for latents {list(found)}, its UNet for {list(wanted)}: files of two sizes are "
-        "mixed, download this size again"
-    )

@@ -45,8 +45,9 @@ def preview(latent: NDArray[np.float32], matrix: PreviewMatrix, size: tuple[int,
     ``size`` is (height, width) in pixels, to which the latent's own h × w is stretched smoothly. Numbers a
     broken model may give (NaN, infinities) become black or white, never an error: it is only a preview.
     """
-    rgb = np.moveaxis(latent[0], 0, -1) @ matrix.factors + matrix.bias
-    shown = np.clip(np.nan_to_num(rgb * 127.5 + 127.5, nan=0.0), 0, 255).astype(np.uint8)
+    with np.errstate(all="ignore"):
+        rgb = np.moveaxis(latent[0], 0, -1) @ matrix.factors + matrix.bias
+        shown = np.clip(np.nan_to_num(rgb * 127.5 + 127.5, nan=0.0), 0, 255).astype(np.uint8)
     height, width = size
     return np.asarray(Image.fromarray(shown).resize((width, height), Image.Resampling.BILINEAR))
 

@@ -123,8 +123,13 @@ def test_a_small_model_of_another_kind_of_latent_is_read_alike() -> None:
         ("decoder", group([("x", "f32", (4,))], [("y", "f32", (1, 3, 512, 512))]), "one array of rank 4"),
         (
             "encoder",
+            group([("x", "f32", (1, 3, 512, 512))], [("y", "f32", (1, 16, 64, 64))]),
+            r"gives \[1, 16, 64, 64\], which are no moments of the decoder's \[1, 4, 64, 64\]",
+        ),
+        (
+            "encoder",
             group([("x", "f32", (1, 3, 768, 512))], [("y", "f32", (1, 8, 96, 64))]),
-            "VAE encoder.*files of two sizes",
+            "VAE encoder is for pictures of 512x768, its decoder for 512x512: files of two sizes",
         ),
         (
             "encoder",

@@ -30,7 +30,7 @@ def test_a_preview_stands_as_the_latent_stands() -> None:
 
 def test_a_broken_latent_still_has_a_preview() -> None:
     latent = np.full((1, 4, 4, 4), np.nan, dtype=np.float32)
-    latent[0, :, 0, 0] = 1e30
+    latent[0, :, 0, :2] = [1e38, np.inf]
     assert preview(latent, SD15, (8, 8)).shape == (8, 8, 3)
 
 

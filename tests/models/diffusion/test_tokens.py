@@ -83,11 +83,16 @@ def test_what_there_is_no_room_for_is_told(ours: PromptTokenizer) -> None:
     assert ours.tokens("red circle on", 5).ignored == ""
 
 
-def test_a_whole_tokenizer_file_goes_before_its_parts(directory: Path, tmp_path: Path) -> None:
+def test_a_whole_tokenizer_file_goes_before_its_parts_and_its_lengths_are_not_ours(
+    directory: Path, tmp_path: Path
+) -> None:
     CLIPTokenizer.from_pretrained(directory).save_pretrained(tmp_path)
     write_tokenizer(tmp_path)
     (tmp_path / "vocab.json").write_text("{}")
-    assert Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    whole = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    whole.enable_truncation(3)
+    whole.enable_padding(length=50)
+    whole.save(str(tmp_path / "tokenizer.json"))
     made = PromptTokenizer(tmp_path).tokens("a red circle", LENGTH)
     assert np.array_equal(made.ids, PromptTokenizer(directory).tokens("a red circle", LENGTH).ids)
 
