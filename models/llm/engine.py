@@ -94,6 +94,7 @@ class LlmEngine:
         """Everything after the prompt is known."""
         if answer.is_whole:
             # The earlier attempt had told all of it, and only not said that it was the end.
+            yield from answer.finish()
             yield self._finished(answer, answer.reason, watch)
             return
         prepared = self._context.bring(answer.prompt, answer.told, signals)

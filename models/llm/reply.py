@@ -22,6 +22,7 @@ class _Piece:
     size: int
     token_ids: tuple[int, ...]
     logprobs: tuple[TokenLogprob, ...]
+    was_told: bool = False
 
 
 @dataclass(slots=True)
@@ -111,10 +112,16 @@ class Reply:
     def assume_told(self) -> None:
         """Take all that was pushed as told by an earlier reply.
 
-        Only as its last words can that have told what is kept back here.
+        What is kept back here that one has told too, because it knew what followed, or as its last words: it
+        stays undecided, and is not told again.
         """
-        if self._pieces or self._carried or self._detokenizer.has_pending:
-            self.finish()
+        rest = self._detokenizer.flush()
+        if rest is not None:
+            self._add(rest.text, rest.token_ids)
+            self._lexer.feed(rest.text)
+        for piece in self._pieces:
+            piece.was_told = True
+        self._carried = ()
 
     def _add(self, text: str, token_ids: tuple[int, ...]) -> None:
         scores, self._scores = self._scores[: len(token_ids)], self._scores[len(token_ids) :]
@@ -136,7 +143,10 @@ class Reply:
 
     def _tell(self, piece: _Piece, drafts: list[_Draft]) -> None:
         """Put the piece's characters into drafts, and its ids into the last of them."""
-        segments, left, within = self._lexer.segments, piece.size, False
+        if piece.was_told:
+            self._skip(piece.size)
+            return
+        segments, left, within, first = self._lexer.segments, piece.size, False, len(drafts)
         while left:
             segment = segments[0]
             length = min(left, segment.raw)
@@ -145,23 +155,38 @@ class Reply:
                 segment.logprobs += piece.logprobs
                 piece.logprobs = ()
             text, within = _advance(segment, length)
-            if not within:
-                self._draft(segment, text, drafts)
+            if not within and segment.kind is not Kind.MARK:
+                first = min(first, self._draft(segment, text, drafts))
             if not segment.raw:
                 segments.popleft()
         self._carried += piece.token_ids
-        if drafts and not within:
+        goes_on = within or not drafts
+        # No draft may keep ids whose text, or part of its own text, is told with the ids of a later one.
+        for draft in reversed(drafts[first:] if goes_on else drafts[first:-1]):
+            self._carried = draft.token_ids + self._carried
+            draft.token_ids = ()
+        if not goes_on:
             drafts[-1].token_ids += self._carried
             self._carried = ()
 
-    def _draft(self, segment: Segment, text: str, drafts: list[_Draft]) -> None:
-        if segment.kind is Kind.MARK:
-            return
+    def _skip(self, size: int) -> None:
+        while size:
+            segment = self._lexer.segments[0]
+            length = min(size, segment.raw)
+            size -= length
+            _advance(segment, length)
+            if not segment.raw:
+                self._calls_told += segment.kind is Kind.CALL
+                self._lexer.segments.popleft()
+
+    def _draft(self, segment: Segment, text: str, drafts: list[_Draft]) -> int:
+        """Tell ``text`` in the last draft, or one of its own; which that is."""
         if segment.kind is Kind.CALL or not drafts or drafts[-1].kind is not segment.kind:
             drafts.append(_Draft(segment.kind, "", segment.call))
         drafts[-1].text += text
         drafts[-1].logprobs += segment.logprobs
         segment.logprobs = ()
+        return len(drafts) - 1
 
     def _event(self, draft: _Draft) -> Delta:
         if draft.call is not None:

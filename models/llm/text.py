@@ -49,11 +49,6 @@ class Detokenizer:
         """What is left at the end; bytes that never became a character show as U+FFFD."""
         return self._release(self._new_text()) if self._pending else None
 
-    @property
-    def has_pending(self) -> bool:
-        """Tokens were pushed whose text is not out yet."""
-        return bool(self._pending)
-
     def _new_text(self) -> str:
         before = self._decode(self._before) if self._before else ""
         return self._decode(self._before + self._pending)[len(before) :]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from models.llm.markup import Markup
@@ -94,6 +94,10 @@ def test_every_token_is_told_once_and_in_order(text: str, cuts: list[int], marku
 
 
 @given(replies, cut_places, markups, st.integers(0, 12))
+@example("<<think></think><think>", [1], Markup(thinks=True, in_thoughts=True), 1)
+@example("hm\n</think>\nyes<", [4, 14], Markup(thinks=True, in_thoughts=True, tools=frozenset({"add"})), 1)
+@example("Oh\n<tool_call>{}</tool_call>", [3, 14], Markup(tools=frozenset({"add"})), 1)
+@example('S<b<tool_call>{"name": "add"}</tool_call><', [2, 41], Markup(tools=frozenset({"add"})), 1)
 def test_a_reply_goes_on_from_any_cut_as_if_nothing_had_happened(
     text: str, cuts: list[int], markup: Markup, kept: int
 ) -> None:
