@@ -90,7 +90,7 @@ def test_a_whole_tokenizer_file_goes_before_its_parts_and_its_lengths_are_not_ou
     write_tokenizer(tmp_path)
     (tmp_path / "vocab.json").write_text("{}")
     whole = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
-    whole.enable_truncation(3)
+    whole.enable_truncation(2)
     whole.enable_padding(length=50)
     whole.save(str(tmp_path / "tokenizer.json"))
     made = PromptTokenizer(tmp_path).tokens("a red circle", LENGTH)
