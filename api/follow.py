@@ -6,11 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from api.context import Context
-from tasks import scripts
-from tasks.jobs import JobClass
+from tasks import records
 from tasks.journal import Entry
-
-_CLASSES = tuple(job_class.value for job_class in JobClass)
 
 
 class Following:
@@ -53,6 +50,5 @@ async def _next(entries: AsyncIterator[Entry]) -> Entry | None:
 
 
 async def place_of(context: Context, job_id: str) -> int | None:
-    """The job's place among all that wait, in the order of service: 1 is next; None unless queued."""
-    place: int | None = await scripts.run_async(context.redis, "place", job_id, *_CLASSES)
-    return place
+    """See ``records.position``."""
+    return await records.position(context.redis, job_id)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import redis.asyncio
 
-from tasks import board, jobs, keys, outcome
+from tasks import board, jobs, keys, outcome, scripts
 from tasks.board import Hold
 from tasks.connection import replies
 from tasks.events import ArtifactRef, Failed, Terminal, Timings, Usage
@@ -42,7 +42,6 @@ class JobRecord:
     strikes: int
     created_at_ms: int
     ready_at_ms: int
-    order: float
     started_at_ms: int | None = None
     ended_at_ms: int | None = None
     usage: Usage | None = None
@@ -133,20 +132,10 @@ async def fetch(client: redis.asyncio.Redis, job_id: JobId | str) -> JobRecord |
     return _record(fields, hold)
 
 
-async def position(client: redis.asyncio.Redis, record: JobRecord) -> int | None:
+async def position(client: redis.asyncio.Redis, job_id: JobId | str) -> int | None:
     """The job's place among all that wait, in the order of service: 1 is next; None unless queued."""
-    names = sorted(name.decode() for name in await replies(client).smembers(keys.QUEUES))
-    own = record.job.submission.job_class
-    async with client.pipeline(transaction=True) as pipe:
-        pipe.zscore(keys.queue(record.queue), record.id)
-        for name in names:
-            job_class = _class_of(name)
-            if _rank(job_class) < _rank(own):
-                pipe.zcard(keys.queue(name))
-            elif job_class is own:
-                pipe.zcount(keys.queue(name), "-inf", f"({record.order!r}")
-        score, *ahead = await pipe.execute()
-    return None if score is None else 1 + sum(ahead)
+    place: int | None = await scripts.run_async(client, "place", str(job_id), *JobClass)
+    return place
 
 
 async def page(
@@ -288,7 +277,6 @@ def _record(fields: Mapping[bytes, bytes], hold: Hold | None) -> JobRecord:
         strikes=int(fields[b"strikes"]),
         created_at_ms=job.submission.created_at_ms,
         ready_at_ms=int(fields[b"ready_at"]),
-        order=float(fields[b"order"]),
         started_at_ms=_number(fields, b"started_at"),
         ended_at_ms=_number(fields, b"ended_at"),
         usage=outcome.USAGE.validate_json(fields[b"usage"]) if b"usage" in fields else None,

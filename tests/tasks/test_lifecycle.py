@@ -250,7 +250,7 @@ class Lifecycle(RuleBasedStateMachine):
             for job_id in self.world.jobs:
                 record = await fetch(self.astore, job_id)
                 assert record is not None
-                place = await position(self.astore, record)
+                place = await position(self.astore, record.id)
                 assert (place is None) == (record.state != "queued")
                 found += [] if place is None else [place]
             return found

@@ -140,7 +140,7 @@ async def test_positions_follow_the_order_of_service(
     async def place(job: object) -> int | None:
         record = await fetch(astore, job.submission.id)  # type: ignore[attr-defined]
         assert record is not None
-        return await position(astore, record)
+        return await position(astore, record.id)
 
     assert [await place(job) for job in (first, second, third, batch)] == [1, 2, 3, 4]
     await cancel(astore, first.submission.id)
@@ -156,7 +156,7 @@ async def test_a_grid_has_distinct_positions(astore: redis.asyncio.Redis, settin
     for job in grid:
         record = await fetch(astore, job.submission.id)
         assert record is not None
-        places.append(await position(astore, record))
+        places.append(await position(astore, record.id))
     assert places == list(range(1, 21))
 
 
