@@ -112,7 +112,12 @@ def main() -> int:
         where = f"{settings.host}:{settings.port}"
         return _refuse(f"cannot listen on {where}: {error.strerror}; choose another --port", 1)
     host, port = listener.getsockname()[:2]
-    note_port(settings.data_dir, port)
+    try:
+        note_port(settings.data_dir, port)
+    except OSError as error:
+        listener.close()
+        where = settings.data_dir
+        return _refuse(f"cannot write in {where}: {error.strerror}; correct HEARTH_DATA_DIR", 1)
     log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
     try:
         sys.setswitchinterval(SWITCH_S)

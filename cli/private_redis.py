@@ -20,7 +20,8 @@ from cli.processes import Process
 
 USER = "hearth"
 MAX_MEMORY = "256mb"
-"""A job's record takes about 1 kB, its journal 40 B a token; pictures are files. Full, it refuses jobs."""
+"""A job's record takes about 1 kB, its journal 40 B a token; pictures are files. At four fifths new jobs are
+refused."""
 RIGHTS = "~* &* +@all -@dangerous -@admin +info"
 """Celery's transport needs scripts; it does not need CONFIG, FLUSHALL, KEYS or SHUTDOWN."""
 NOBODY = "user default off resetpass ~* &* +@all"

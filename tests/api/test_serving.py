@@ -221,6 +221,18 @@ def run(
     read_once.cache_clear()
 
 
+def test_a_data_directory_that_cannot_be_used_is_told_in_one_line(
+    run: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    code, said = run(
+        HEARTH_PORT="0", HEARTH_REDIS_URL="unix:///none", HEARTH_DATA_DIR=str(tmp_path / "file" / "data")
+    )
+    assert code == 1
+    assert said.startswith(f"hearth api: cannot write in {tmp_path}/file/data: ")
+    assert said.endswith("; correct HEARTH_DATA_DIR\n")
+
+
 def test_a_port_in_use_is_told_in_one_line(run: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
