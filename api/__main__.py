@@ -116,8 +116,8 @@ def main() -> int:
         note_port(settings.data_dir, port)
     except OSError as error:
         listener.close()
-        where = settings.data_dir
-        return _refuse(f"cannot write in {where}: {error.strerror}; correct HEARTH_DATA_DIR", 1)
+        place = settings.data_dir
+        return _refuse(f"cannot write in {place}: {error.strerror}; correct HEARTH_DATA_DIR", 1)
     log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
     try:
         sys.setswitchinterval(SWITCH_S)

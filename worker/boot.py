@@ -168,7 +168,7 @@ def boot(link: Link, models: Callable[[], Models] = models_here) -> CardOwner:
     _say_which(info)
     try:
         card = open_card(config)
-    except HardwareError as error:
+    except (HardwareError, OSError) as error:
         raise BootError(f"cannot open card {info.id}: {error}") from error
     client = connect(config)
     epoch = _take_over(card.info.id, client, config, stop)

@@ -82,6 +82,16 @@ def test_a_taken_card_ends_the_worker_with_a_line_that_names_the_owner(home: Hou
     assert "Traceback" not in service.log
 
 
+def test_a_data_directory_that_cannot_be_used_is_told_in_one_line(home: House, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    data = f"{tmp_path}/file/data"
+    service = home.start("homeless", "-m", "tests.worker.fake_npu", HEARTH_DATA_DIR=data)
+    assert service.process.wait(40) == 1
+    assert service.log.splitlines()[-1].startswith(f"worker-npu: cannot open card {CARD}: ")
+    assert data in service.log
+    assert "Traceback" not in service.log
+
+
 def test_a_child_that_dies_at_boot_ends_the_worker_after_three_tries(home: House) -> None:
     boot = "import os; from worker import logs, npu; from config.settings import settings"
     service = home.start("stillborn", "-c", f"{boot}; npu.run(settings(), lambda link: os._exit(9))")
