@@ -81,6 +81,7 @@ class Reaper:
         self._steady_since: float | None = None
         self._beaten_at = float("-inf")
         self._ahead_ms: float | None = None
+        self._clock_since_ms = 0.0
         self._looked_at = float("-inf")
 
     def beat(self) -> ReapReport:
@@ -113,10 +114,15 @@ class Reaper:
         self._beaten_at = now
         ahead_ms = wall_ms - (before + now) / 2 * 1000
         known_ms, self._ahead_ms = self._ahead_ms, ahead_ms
-        if known_ms is None or abs(ahead_ms - known_ms) < lease_s * 1000 * _JUMP_SHARE:
+        if known_ms is None:
+            self._clock_since_ms = wall_ms
+            return 0
+        if abs(ahead_ms - known_ms) < lease_s * 1000 * _JUMP_SHARE:
             return 0
         jump_ms = round(ahead_ms - known_ms)
-        moved = scripts.run(self._redis, "restamp", jump_ms, int(lease_s * 1000))
+        wrong_ms = (int(self._clock_since_ms), int(wall_ms - jump_ms))
+        moved = scripts.run(self._redis, "restamp", jump_ms, int(lease_s * 1000), *wrong_ms)
+        self._clock_since_ms += jump_ms
         log.warning("the clock jumped by %.1f s: %s jobs moved along", jump_ms / 1000, moved)
         self._steady_since = now
         return jump_ms

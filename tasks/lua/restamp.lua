@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- The wall clock has jumped: every time that is still compared with it moves along, and no lease expires.
--- keys: leases, deadlines, ready, queue, job
--- args: 1 by how many ms the clock jumped, 2 lease ms
+-- keys: leases, deadlines, ready, ended, queue, job
+-- args: 1 by how many ms the clock jumped, 2 lease ms, 3 and 4 from when until when it was wrong, ms by that clock
 -- reply: how many jobs were moved
 local delta, now = tonumber(ARGV[1]), clock_ms()
 
@@ -27,5 +27,9 @@ end
 for _, id in ipairs(redis.call('ZRANGE', K.deadlines, 0, -1)) do
   redis.call('ZINCRBY', K.deadlines, delta, id)
   shift(id, 'deadline_at', '%.0f')
+end
+-- A job that ended by the wrong clock would be retired too early, or too late.
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.ended, ARGV[3], ARGV[4])) do
+  redis.call('ZINCRBY', K.ended, delta, id)
 end
 return #running + #waiting

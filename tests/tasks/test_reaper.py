@@ -160,6 +160,20 @@ async def test_a_clock_that_jumps_expires_nothing(
     assert store.zscore(keys.DEADLINES, waiting.submission.id) == pytest.approx(moved, abs=2)
 
 
+async def test_a_clock_that_jumps_retires_nothing_that_ended_by_the_wrong_one(
+    accept: Accept, owner: Owner, store: redis.Redis, bench: Bench
+) -> None:
+    bench.watch_one_lease()
+    before, lately = await accept(), await accept()
+    run_to_end(before, owner)
+    run_to_end(lately, owner)
+    store.zadd(keys.ENDED, {before.submission.id: time.time() * 1000 - 3_600_000})
+    bench.monotonic_s += LEASE_S / 4
+    bench.jump_ms = 8 * 86_400_000.0
+    bench.watch_one_lease()
+    assert bench.reaper.beat().forgotten == [before.submission.id]
+
+
 async def test_a_clock_that_is_corrected_a_little_is_no_jump(steady: Bench) -> None:
     steady.reaper.beat()
     for _ in range(5):
