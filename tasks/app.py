@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from celery import Celery
@@ -107,11 +108,16 @@ def configure(settings: Settings) -> None:
 app.add_defaults(lambda: configuration(_settings or read_settings()))
 
 
+@lru_cache(maxsize=1)
+def _connection(url: str) -> Any:
+    """The key to the pool of connections to ``url``: making a key takes longer than sending a message."""
+    return app.connection_for_write(url)
+
+
 def send(task: str, job_id: str, queue: str) -> bool:
     """Put one message into a queue; thread-safe, over pooled connections. False when the broker is away."""
     try:
-        connection = app.connection_for_write()
-        with pools.producers[connection].acquire(block=True, timeout=5.0) as producer:
+        with pools.producers[_connection(app.conf.broker_url)].acquire(block=True, timeout=5.0) as producer:
             app.send_task(
                 task,
                 args=(job_id,),

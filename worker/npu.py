@@ -16,6 +16,7 @@ from tasks.app import app
 from tasks.connection import connect
 from worker import remote
 from worker.boot import boot
+from worker.events import LateEvents
 from worker.gate import FactReader, Gate, deselect
 from worker.link import Link, Stage
 from worker.pool import CardPool, Owner, Seat
@@ -49,6 +50,7 @@ def run(settings: Settings, boot: Callable[[Link], Owner] = boot) -> NoReturn:
     CardWorker.link = Gate.link = link
     Gate.reader = FactReader(connect(settings), settings)
     app.steps["consumer"].add(Gate)
+    app.steps["consumer"].add(LateEvents)
     signals.celeryd_after_setup.connect(_start_deselected, weak=False)
     hostname = f"npu@{socket.gethostname()}"
     worker = serve(CardWorker, app=app, hostname=hostname, pool=CardPool, concurrency=1, optimization="fair")
