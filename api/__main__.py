@@ -118,6 +118,7 @@ def main() -> int:
         listener.close()
         place = settings.data_dir
         return _refuse(f"cannot write in {place}: {error.strerror}; correct HEARTH_DATA_DIR", 1)
+    log.info("settings: %s", settings.redacted())
     log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
     try:
         sys.setswitchinterval(SWITCH_S)

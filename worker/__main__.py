@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import sys
 
 import redis
@@ -11,6 +12,8 @@ import redis
 from config.settings import Settings, SettingsError, settings
 from tasks.connection import AWAY, connect
 from worker import logs
+
+log = logging.getLogger("hearth.worker")
 
 
 def main() -> None:
@@ -23,6 +26,7 @@ def main() -> None:
         _reach_redis(config)
     except SettingsError as error:
         sys.exit(f"worker-{role}: {error}")
+    log.info("settings: %s", config.redacted())
     # Each role loads only what it needs; the parent of worker-npu must stay free of device libraries.
     importlib.import_module(f"worker.{role}").run(config)
 
