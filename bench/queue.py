@@ -35,10 +35,11 @@ WARM_UP = 3
 QUESTIONS = (
     "What is Hearth?",
     "How do I submit a job?",
-    "What is 47 + 38?",
+    "Who are you?",
     "Which port do you use?",
     "What happens when the card gets too hot?",
 )
+"""None that is thought about first: the marks around thoughts are tokens that nobody is sent."""
 
 
 @dataclass(frozen=True, slots=True)
