@@ -171,9 +171,9 @@ def known_texts() -> list[str]:
 
 
 MAKERS: dict[str, tuple[float, Maker]] = {
-    "fact": (50.0, plain("fact")),
+    "fact": (56.0, plain("fact")),
     "small talk": (6.0, plain("small talk")),
-    "refusal": (10.0, plain("refusal")),
+    "refusal": (15.0, plain("refusal")),
     "chat, last turn": (7.0, chat),
     "after a refusal": (2.0, after_refusal),
     "system: one word": (2.5, one_word),

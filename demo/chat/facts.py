@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -27,6 +27,19 @@ WHAT_FRAMES = (
     "what do you mean by {}?", "I do not understand {}", "tell me more about {}", "and what is {}?",
     "what does {} mean?", "what about {}?", "do you know {}?", "give me a short explanation of {}",
     "what can you tell me about {}?", "so what is {}?",
+)  # fmt: skip
+# More frames, for training only.
+MORE_DO_FRAMES = (
+    "what would I type to {}?", "someone wants to {}", "guide me: how to {}", "I have to {}", "let us {}",
+    "is it possible to {}?", "do you know how I {}?", "how do we {}?", "what do I need to {}?",
+    "what is needed to {}?", "how is it possible to {}?", "what should I do to {}?", "how can one {}?",
+    "my friend wants to {}", "what is the command to {}?", "am I able to {}?", "how should I {}?",
+)  # fmt: skip
+MORE_WHAT_FRAMES = (
+    "clarify {}", "{}, please", "what should I know about {}?", "I keep seeing {}", "in short, what is {}?",
+    "what is the meaning of {}?", "describe {} to me", "I wonder what {} is", "who knows what {} is?",
+    "what is meant by {}?", "a word about {}", "{} - what is it?", "say something about {}",
+    "what do I need {} for?", "can you say what {} is?", "the docs mention {}", "so, {}?",
 )  # fmt: skip
 # Frames no training text ever uses.
 NOVEL_FRAMES = {
@@ -86,6 +99,7 @@ class Fact:
     what: tuple[str, ...]
     ask: tuple[str, ...]
     also: tuple[str, ...]
+    more: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -99,6 +113,8 @@ class Offtopic:
     also: tuple[str, ...]
     frames: tuple[str, ...]
     things: dict[str, tuple[str, ...]]
+    more_frames: tuple[str, ...]
+    more_things: dict[str, tuple[str, ...]]
 
 
 def _read(name: str) -> dict[str, Any]:
@@ -106,7 +122,8 @@ def _read(name: str) -> dict[str, Any]:
 
 
 def _facts(name: str) -> tuple[Fact, ...]:
-    also = _read("wordings.toml")["also"]
+    looser = _read("wordings.toml")
+    also, more = looser["also"], looser["more"]
 
     def texts(row: dict[str, Any], kind: str) -> tuple[str, ...]:
         return tuple(row.get(kind, ()))
@@ -114,7 +131,8 @@ def _facts(name: str) -> tuple[Fact, ...]:
     return tuple(
         Fact(
             row["id"], row["answer"], row.get("word"),
-            texts(row, "do"), texts(row, "what"), texts(row, "ask"), texts(also, row["id"]),
+            texts(row, "do"), texts(row, "what"), texts(row, "ask"),
+            texts(also, row["id"]), texts(more, row["id"]),
         )
         for row in _read(name)["fact"]
     )  # fmt: skip
@@ -138,11 +156,12 @@ def offtopic() -> Offtopic:
     data = _read("smalltalk.toml")
     table = data["offtopic"]
     things = {kind: tuple(table[kind]) for kind in ("place", "person", "thing", "act")}
-    also = tuple(_read("wordings.toml")["refused"]["ask"])
+    more = {kind: tuple(texts) for kind, texts in _read("wordings.toml")["refused"].items()}
+    also, frames = more.pop("ask"), more.pop("frames")
     refusal, word = str(data["refusal"]), str(data["refusal_word"])
-    return Offtopic(
-        refusal, word, tuple(table["ask"]), tuple(table["near"]), also, tuple(table["frames"]), things
-    )
+    every = {kind: things.get(kind, ()) + texts for kind, texts in more.items()}
+    asked, near, known = (tuple(table[kind]) for kind in ("ask", "near", "frames"))
+    return Offtopic(refusal, word, asked, near, also, known, things, known + frames, every)
 
 
 @cache
@@ -168,16 +187,22 @@ def question(rng: Random, kind: str, text: str, frames: tuple[Sequence[str], Seq
 def seen_question(rng: Random, fact: Fact, split: Split) -> str:
     """A known wording in a known frame, in a combination that belongs to ``split``."""
     known = phrases(fact, Split.TRAIN)
+    if split is Split.TRAIN:
+        known = known + [("ask", text) for text in fact.more]
     if split is Split.TRAIN and rng.random() < 0.55:
         known = [p for p in known if p[0] == "ask"] or known
 
+    frames: tuple[Sequence[str], Sequence[str]] = DO_FRAMES, WHAT_FRAMES
+    if split is Split.TRAIN and rng.random() < 0.3:
+        frames = MORE_DO_FRAMES, MORE_WHAT_FRAMES
+
     def make(r: Random) -> str:
-        return question(r, *r.choice(known), (DO_FRAMES, WHAT_FRAMES))
+        return question(r, *r.choice(known), frames)
 
     for _ in range(200):
         text = make(rng)
         # Whole questions of the training split stay there: only combinations are held out.
-        home = Split.TRAIN if text in (*fact.ask, *fact.also) else split_of(f"q:{text}")
+        home = Split.TRAIN if text in (*fact.ask, *fact.also, *fact.more) else split_of(f"q:{text}")
         if home is split:
             return text
     raise LookupError(fact.id)
@@ -229,8 +254,11 @@ def small_round(rng: Random, split: Split) -> Round:
 def refusal_round(rng: Random, split: Split) -> Round:
     """A question the model cannot answer, and the refusal."""
     off = offtopic()
-    if split is Split.TRAIN and rng.random() < 0.2:
+    luck = rng.random() if split is Split.TRAIN else 1.0
+    if luck < 0.3:
         text = rng.choice(off.also)
+    elif luck < 0.6:
+        text = more_offtopic_text(rng)
     else:
         text = draw(rng, split, _offtopic_text, lambda t: f"off:{t[1]}")[0]
     return Round(
@@ -244,10 +272,24 @@ def _offtopic_text(rng: Random) -> tuple[str, str]:
     if luck < 0.45:
         text = rng.choice(off.ask if luck < 0.28 else off.near)
         return text, text
-    frame = rng.choice(off.frames)
-    kinds = [kind for kind in off.things if f"{{{kind}}}" in frame]
-    chosen = {kind: rng.choice(off.things[kind]) for kind in kinds}
-    return frame.format(**chosen), chosen[kinds[0]]
+    text, chosen = _filled(rng, off.frames, off.things)
+    return text, chosen[0]
+
+
+def _filled(rng: Random, frames: Sequence[str], things: Mapping[str, Sequence[str]]) -> tuple[str, list[str]]:
+    """A frame with things put into it, and these things."""
+    frame = rng.choice(frames)
+    chosen = {kind: rng.choice(things[kind]) for kind in things if f"{{{kind}}}" in frame}
+    return frame.format(**chosen), list(chosen.values())
+
+
+def more_offtopic_text(rng: Random) -> str:
+    """An off-topic question for training, with no thing and no whole text that is held out."""
+    off = offtopic()
+    while True:
+        text, chosen = _filled(rng, off.more_frames, off.more_things)
+        if all(split_of(f"off:{part}") is Split.TRAIN for part in (text, *chosen)):
+            return text
 
 
 def dressed(rng: Random, text: str) -> str:

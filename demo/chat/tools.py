@@ -35,6 +35,20 @@ SET = (
 )  # fmt: skip
 ACT = ("{verb} the {noun}", "please {verb} the {noun}", "can you {verb} the {noun}?", "{verb} the {noun} now")
 
+# What training shows beside all that, so that names, arguments and wishes never seen are nothing special.
+FREE_VERBS = (*VERBS, "get", "set", "read", "fetch", "show", "list", "create", "delete", "update", "search",
+              "turn", "add", "remove", "move", "count", "save", "print", "order", "ask", "wake")  # fmt: skip
+ARGUMENTS = (
+    "name", "id", "city", "value", "text", "date", "count", "user", "title", "unit", "query", "color",
+    "amount", "target", "mode", "room", "speed", "key", "item", "person",
+)  # fmt: skip
+DESCRIPTIONS = ("{verb} the {noun}", "{verb} {noun}", "{noun}", "{verb} a {noun}.", "Tool for the {noun}", "")
+FREE_WISHES = (
+    "{verb} the {noun}", "{verb} {noun}", "please {verb} the {noun}", "I want to {verb} the {noun}",
+    "{verb} my {noun} now", "could you {verb} the {noun}?", "{verb} a {noun} for me",
+)  # fmt: skip
+GIVEN = ("{key} {value}", "{key} = {value}", "{key}: {value}", "{key} is {value}", "the {key} {value}")
+
 
 @dataclass(frozen=True)
 class Task:
@@ -61,9 +75,47 @@ def noun_of(rng: Random, split: Split) -> str:
     """What a tool is about: a usual measure, a word or a made-up word, of one split only."""
 
     def make(r: Random) -> str:
+        if split is Split.TRAIN and r.random() < 0.5:
+            return _long(r)
         return r.choice((r.choice(MEASURES), r.choice(WORDS), pseudo(r)))
 
     return draw(rng, split, make, lambda noun: f"word:{noun}")
+
+
+def _long(rng: Random) -> str:
+    """A made-up word that is hard to copy: long, or with letters doubled."""
+    made = pseudo(rng)
+    if rng.random() < 0.5:
+        made += pseudo(rng)
+    for _ in range(rng.choice((0, 1, 1, 2))):
+        at = rng.randrange(len(made))
+        made = made[:at] + made[at] + made[at:]
+    return made[:14]
+
+
+def free_task(rng: Random) -> Task:
+    """A tool of any name with any arguments, for training."""
+    noun, verb = noun_of(rng, Split.TRAIN), rng.choice(FREE_VERBS)
+    second = noun_of(rng, Split.TRAIN)
+    called = rng.choice((
+        f"{verb}_{noun}", f"{verb}_{noun}", f"{verb}{noun.capitalize()}", noun, f"{noun}_{verb}",
+        f"{verb}_{noun}_{second}", f"{verb}-{noun}", second,
+    ))  # fmt: skip
+    told = {"verb": verb.capitalize(), "noun": noun}
+    # A name that says nothing needs a description that does.
+    description = rng.choice(DESCRIPTIONS[:4] if called == second else DESCRIPTIONS).format(**told)
+    keys = rng.sample(ARGUMENTS, rng.choice((0, 0, 1, 1, 2)))
+    given: dict[str, int | str] = {}
+    for key in keys:
+        free = key if rng.random() < 0.7 else noun_of(rng, Split.TRAIN)
+        words = name(rng, Split.TRAIN), noun_of(rng, Split.TRAIN)
+        given[free] = rng.randrange(10 ** rng.randrange(1, 4)) if rng.random() < 0.4 else rng.choice(words)
+    kinds = {key: "integer" if isinstance(value, int) else "string" for key, value in given.items()}
+    form = rng.choice(GIVEN)
+    said = " and ".join(form.format(key=key, value=value) for key, value in given.items())
+    wish = rng.choice(FREE_WISHES).format(verb=verb, noun=noun)
+    wish = wish.rstrip("?") + rng.choice((" with ", ", ", " where ")) + said if said else wish
+    return Task(schema(called, description, kinds), wish, Call(called, given), noun)
 
 
 def task(rng: Random, split: Split) -> Task:
@@ -88,9 +140,9 @@ def task(rng: Random, split: Split) -> Task:
     return Task(tool, rng.choice(ACT).format(verb=verb, noun=noun), Call(f"{verb}_{noun}", {}), noun)
 
 
-def _choice(rng: Random, split: Split) -> tuple[Task, tuple[Mapping[str, Any], ...]]:
+def _choice(rng: Random, split: Split, free: bool = False) -> tuple[Task, tuple[Mapping[str, Any], ...]]:
     """A task, and its tool among up to two others."""
-    chosen = task(rng, split)
+    chosen = free_task(rng) if free else task(rng, split)
     tools = [chosen.tool, *(task(rng, split).tool for _ in range(rng.choice((0, 0, 1, 1, 2))))]
     rng.shuffle(tools)
     return chosen, tuple(tools)
@@ -98,7 +150,7 @@ def _choice(rng: Random, split: Split) -> tuple[Task, tuple[Mapping[str, Any], .
 
 def tool_call(rng: Random, split: Split) -> Talk:
     """A wish that one of the tools fulfils."""
-    chosen, tools = _choice(rng, split)
+    chosen, tools = _choice(rng, split, free=split is Split.TRAIN and rng.random() < 0.3)
     turns = Turn("user", chosen.wish), Turn("assistant", "", call=chosen.call)
     return Talk("tool call", with_system(rng, turns), tools)
 
@@ -124,7 +176,7 @@ def tool_unneeded(rng: Random, split: Split) -> Talk:
 
 
 MAKERS: dict[str, tuple[float, Maker]] = {
-    "tool call": (1.0, tool_call),
-    "tool answer": (0.25, tool_answer),
-    "tool not needed": (0.25, tool_unneeded),
+    "tool call": (11.0, tool_call),
+    "tool answer": (1.0, tool_answer),
+    "tool not needed": (1.5, tool_unneeded),
 }

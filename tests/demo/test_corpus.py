@@ -6,6 +6,7 @@ import json
 from functools import cache
 from itertools import islice
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import jinja2
@@ -13,9 +14,10 @@ import pytest
 
 from demo.chat import sums
 from demo.chat.corpus import EXAMS, MAKERS, exam, talks
-from demo.chat.facts import facts, offtopic, phrases, smalltalk
-from demo.chat.talk import Split, Talk, answer, pieces, prompt
+from demo.chat.facts import facts, more_offtopic_text, offtopic, phrases, smalltalk
+from demo.chat.talk import Split, Talk, answer, pieces, prompt, split_of
 from demo.chat.tokenizer import build
+from demo.chat.tools import free_task
 
 TEMPLATE = Path(sums.__file__).parent / "chat_template.jinja"
 
@@ -92,7 +94,7 @@ def test_wordings_belong_to_one_split_and_half_are_trained() -> None:
 def test_no_wording_asks_for_two_facts() -> None:
     seen: dict[str, str] = {}
     for fact in (*facts(), *smalltalk()):
-        for text in (*fact.do, *fact.what, *fact.ask, *fact.also):
+        for text in (*fact.do, *fact.what, *fact.ask, *fact.also, *fact.more):
             assert seen.setdefault(text.lower().strip("?!. "), fact.id) == fact.id
     refused = [text.lower().strip("?!. ") for text in (*offtopic().ask, *offtopic().near, *offtopic().also)]
     assert len(set(refused)) == len(refused)
@@ -114,3 +116,27 @@ def test_scratchpads_end_in_the_digits_of_the_result(a: int, b: int) -> None:
     assert low + top * 10 ** len(columns) == a + b
     borrowed = [int(line.split("=")[1]) for line in sums.subtract_steps(a, b).splitlines()[1:]]
     assert sum(digit * 10**place for place, digit in enumerate(borrowed)) == abs(a - b)
+
+
+def test_what_only_training_refuses_holds_nothing_held_out() -> None:
+    off, asked = offtopic(), exam("refusal", 100, Split.TEST)
+    trained = {prompt(talk) for talk in exam("refusal", 3000, Split.TRAIN)}
+    assert not trained & {prompt(talk) for talk in asked}
+    held = [t for texts in off.more_things.values() for t in texts if split_of(f"off:{t}") is not Split.TRAIN]
+    assert held
+    refused = {more_offtopic_text(Random(seed)) for seed in range(3000)}
+    for frame in off.more_frames:
+        before, _, after = frame.partition("{")
+        filled = {f"{before}{thing}{after.partition('}')[2]}" for thing in held}
+        assert not refused & filled
+
+
+def test_a_free_tool_can_be_called_from_what_is_told() -> None:
+    for seed in range(300):
+        made = free_task(Random(seed))
+        function = made.tool["function"]
+        assert made.call.name == function["name"]
+        assert set(made.call.arguments) == set(function["parameters"]["required"])
+        assert made.noun in made.wish
+        assert all(key in made.wish and str(value) in made.wish for key, value in made.call.arguments.items())
+        assert made.noun in made.call.name.lower() or made.noun in function["description"].lower()
