@@ -69,7 +69,6 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "worker_proc_alive_timeout": 60.0,
         "timezone": "UTC",
         "enable_utc": True,
-        "beat_schedule_filename": str(settings.data_dir / "beat-schedule"),
         "beat_schedule": _beats(settings.thermal.poll_s),
     }
 
