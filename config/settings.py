@@ -66,10 +66,14 @@ class QueueSettings(_Group):
     """How long a streamed job goes on without any reader before it is cancelled."""
     chat_deadline_s: Seconds = 3600.0
     """A chat job that has not ended after this long expires."""
+    image_deadline_s: Seconds = 3600.0
+    """A picture job that has not ended after this long expires."""
     batch_deadline_s: Seconds = 86400.0
     """A batch job that has not ended after this long expires."""
     retention_s: Seconds = 7 * 86400.0
     """Records and files of ended jobs are kept this long."""
+    retention_bytes: Count = 5_000_000_000
+    """Files of ended jobs may take so many bytes; the oldest jobs go first, record and files together."""
     journal_ttl_s: Seconds = 3600.0
     """The journal of an ended job can be replayed this long."""
     idempotency_ttl_s: Seconds = 86400.0
@@ -85,6 +89,16 @@ class LimitSettings(_Group):
 
     body_bytes: Count = 4 * 1024 * 1024
     """Larger request bodies are answered 413."""
+    picture_body_bytes: Count = 32 * 1024 * 1024
+    """The same where pictures may come with the request."""
+    picture_bytes: Count = 20 * 1024 * 1024
+    """Bytes of one input picture's file."""
+    picture_pixels: Count = 4096 * 4096
+    """Pixels of one input picture; more is never decoded."""
+    prompt_chars: Count = 10_000
+    """Characters of a picture's prompt, and of its negative prompt."""
+    pictures_per_request: Count = 100
+    """Pictures one request of OpenAI's or A1111's API may ask for."""
     messages: Count = 1024
     """Messages in one conversation."""
     stop_strings: Count = 4

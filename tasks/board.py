@@ -4,13 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import TypeAdapter
 
 from tasks.events import HoldReason
 
 Fact = TypeVar("Fact")
+
+
+class PictureSize(NamedTuple):
+    """In pixels; as people and clients say it, ``512x768`` is portrait."""
+
+    width_px: int
+    height_px: int
+
+    def __str__(self) -> str:
+        return f"{self.width_px}x{self.height_px}"
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """What a picture model can draw; the first of ``sizes`` and ``default_steps`` for those who do not say.
+
+    ``steps`` are the numbers of steps whose time inputs are there. ``from_pictures``: it can start from one.
+    ``sha256`` tells the model's weights from others of its name; None until they were read.
+    """
+
+    sizes: tuple[PictureSize, ...]
+    steps: tuple[int, ...]
+    default_steps: int
+    from_pictures: bool = False
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +45,7 @@ class Model:
     ``context`` and ``longest_token_bytes`` are None where only loading can tell. ``problem`` says why a
     package cannot be used, and what to do about it; a usable one has none. ``sampling`` holds the package's
     own values for what a request leaves open, by the names of ``tasks.jobs.Sampling``. ``knows_tools`` and
-    ``knows_thinking`` say what its chat template is made for.
+    ``knows_thinking`` say what its chat template is made for. ``pictures`` is there for ``kind`` ``image``.
     """
 
     id: str
@@ -37,6 +62,7 @@ class Model:
     sampling: Mapping[str, float] = field(default_factory=dict)
     knows_tools: bool = False
     knows_thinking: bool = False
+    pictures: Pictures | None = None
 
 
 @dataclass(frozen=True, slots=True)

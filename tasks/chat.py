@@ -8,7 +8,7 @@ from tasks.app import app
 from tasks.claim import claimed
 from tasks.engines import engines
 from tasks.errors import Internal, Shutdown
-from tasks.jobs import JobId
+from tasks.jobs import ChatJob, JobId
 
 
 @app.task(name="hearth.chat")
@@ -23,10 +23,10 @@ def chat(job_id: str) -> None:
         with claimed(JobId(job_id)) as claim:
             if claim is None:
                 return
-            engine = engines().chat
-            if engine is None:
-                raise Internal("this worker has no engine for chat jobs")
-            for event in engine.stream(claim.job, emitted=claim.emitted, signals=claim.signals):
+            engine, job = engines().chat, claim.job
+            if engine is None or not isinstance(job, ChatJob):
+                raise Internal("this worker has no engine for this kind of job")
+            for event in engine.stream(job, emitted=claim.emitted, signals=claim.signals):
                 claim.append(event)
     except Shutdown:
         raise Reject("given back at shutdown", requeue=True) from None

@@ -21,8 +21,8 @@ from tasks.board import Hold
 from tasks.connection import AWAY
 from tasks.engines import Verdict
 from tasks.errors import Internal, JobError, QueueAway, Shutdown
-from tasks.events import Delta, Event, Failed, Held, Loading, Resumed, Terminal
-from tasks.jobs import Job, JobId, JobState
+from tasks.events import Delta, Event, Failed, Held, Loading, Resumed, StepDone, Terminal
+from tasks.jobs import ChatJob, Job, JobId, JobState
 from tasks.made import Made
 from tasks.scribe import RETRY_S, Scribe, Token
 
@@ -201,9 +201,12 @@ class Claim:
             return
         if isinstance(event, Delta):
             self._made.add(event)
-            self._progress = outcome.tokens(len(self._made.token_ids), self.job.sampling.max_tokens)
+            most = self.job.sampling.max_tokens if isinstance(self.job, ChatJob) else None
+            self._progress = outcome.tokens(len(self._made.token_ids), most)
         elif isinstance(event, Loading):
             self._progress = outcome.files(event)
+        elif isinstance(event, StepDone):
+            self._progress = outcome.steps(event)
         self._scribe.append(event, self._progress)
 
     def end(self, event: Terminal) -> None:

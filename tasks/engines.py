@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from tasks.events import Event
-from tasks.jobs import ChatJob
+from tasks.events import Event, Finished
+from tasks.jobs import ChatJob, ImageJob
 
 
 class Verdict(StrEnum):
@@ -54,9 +54,35 @@ class ChatEngine(Protocol):
         ...
 
 
+class Sketch(Protocol):
+    """A picture that left the card and is not yet a file. ``finish`` may run in a thread of its own."""
+
+    def finish(self) -> Finished:
+        """Encode, write the file, and tell how it went.
+
+        Raises:
+            JobError: what the client may be told (``DiskFull``).
+        """
+        ...
+
+
+class ImageEngine(Protocol):
+    def draw(self, job: ImageJob, *, signals: Signals) -> Generator[Event, None, Sketch | None]:
+        """Yield ``Loading``, ``StepDone``, ``Preview`` as it goes; return the picture's pixels.
+
+        None when a verdict ended it: a terminal event was then the last one yielded, unless the verdict was
+        ``LOST``.
+
+        Raises:
+            JobError: what the client may be told.
+        """
+        ...
+
+
 @dataclass(slots=True)
 class Engines:
     chat: ChatEngine | None = None
+    image: ImageEngine | None = None
 
 
 _ENGINES = Engines()

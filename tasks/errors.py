@@ -6,7 +6,8 @@ JobError
 │   ├── ModelUnusable         the package is there, but it cannot be run; the message says why
 │   ├── ContextTooLong        prompt plus answer exceed the model's context
 │   ├── Unsupported           a value this server or this model cannot honour
-│   └── SizeUnsupported       a picture size the package has no graph for
+│   ├── SizeUnsupported       a picture size the package has no graph for
+│   └── PictureUnreadable     a picture that came with the job cannot be decoded
 ├── Busy                      the queue is full; retry after ``retry_after_s``
 ├── NotReady                  the server is still starting, or its broker cannot take work now
 ├── IdempotencyConflict       the same key came with another body
@@ -15,6 +16,7 @@ JobError
 └── EngineError
     ├── LoadFailed            the model could not be put on the card
     ├── CardUnavailable       the card is lost or does not answer
+    ├── DiskFull              a file could not be written: no room is left in the data directory
     └── Internal              a bug of ours; ``message`` carries an id to grep the log for
 
 Interrupt(BaseException)      beyond the reach of ``except Exception``
@@ -64,6 +66,10 @@ class SizeUnsupported(InvalidJob):
     code = "size_unsupported"
 
 
+class PictureUnreadable(InvalidJob):
+    code = "invalid_image"
+
+
 class Busy(JobError):
     """The queue is full. ``retry_after_s`` is a whole number of seconds, 1 to 120."""
 
@@ -104,6 +110,10 @@ class LoadFailed(EngineError):
 
 class CardUnavailable(EngineError):
     code = "card_unavailable"
+
+
+class DiskFull(EngineError):
+    code = "disk_full"
 
 
 class Internal(EngineError):

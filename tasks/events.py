@@ -27,13 +27,21 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Milliseconds of one attempt. ``first_token_card_ms`` is the card's own share of ``first_token_ms``."""
+    """Milliseconds of one attempt. ``first_token_card_ms`` is the card's own share of ``first_token_ms``.
+
+    A picture's time goes into its text, its source picture, the steps, the decoding into pixels and the file.
+    """
 
     load_ms: float = 0.0
     prefill_ms: float = 0.0
     decode_ms: float = 0.0
     first_token_ms: float = 0.0
     first_token_card_ms: float = 0.0
+    text_ms: float = 0.0
+    source_ms: float = 0.0
+    steps_ms: float = 0.0
+    pixels_ms: float = 0.0
+    file_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +137,24 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
+class StepDone:
+    """A picture has come ``done`` of ``total`` steps along."""
+
+    done: int
+    total: int
+    type: Literal["step_done"] = "step_done"
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What the picture looks like after ``step`` steps: a small file, gone with the job's files."""
+
+    step: int
+    picture: ArtifactRef
+    type: Literal["preview"] = "preview"
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     reason: HoldReason
     message: str
@@ -180,7 +206,7 @@ class Expired:
 
 Terminal = Finished | Failed | Cancelled | Expired
 Delta = TextDelta | ReasoningDelta | ToolCall
-Event = Queued | Started | Loading | Delta | Held | Resumed | Terminal
+Event = Queued | Started | Loading | Delta | StepDone | Preview | Held | Resumed | Terminal
 
 _ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
 

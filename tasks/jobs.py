@@ -6,9 +6,11 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, NewType
+from typing import Annotated, Any, Literal, NewType
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
+
+from tasks.pictures.header import PictureFormat
 
 JobId = NewType("JobId", str)
 QueueName = NewType("QueueName", str)
@@ -170,10 +172,61 @@ class ChatJob:
     kind: Literal[JobKind.CHAT] = JobKind.CHAT
 
 
-Job = ChatJob
+class Resize(StrEnum):
+    """How a source picture of another shape becomes one of the size that is drawn.
+
+    ``CROP`` keeps its proportions and cuts what is over; ``FILL`` keeps all of it and repeats its edges.
+    """
+
+    STRETCH = "stretch"
+    CROP = "crop"
+    FILL = "fill"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The picture to start from, kept by the API as ``inputs/<sha256>`` in the data directory.
+
+    ``strength``, above 0 and at most 1, is the share of the schedule that is drawn anew. Where the picture
+    ``mask_sha256`` is white, the source is redrawn; where it is black, it stays; None redraws all of it.
+    """
+
+    sha256: str
+    strength: float
+    resize: Resize = Resize.STRETCH
+    mask_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageJob:
+    """Draw one picture of ``prompt`` with ``model``, ``width_px`` by ``height_px``.
+
+    ``seed``, 0 to 2³² − 1, keys all the noise. ``guidance_scale`` 1 is one pass of the UNet per step and
+    leaves ``negative_prompt`` without effect; above 1 each step takes two. ``quality``, 1 to 100, is for JPEG
+    and WebP; None leaves it to the engine. ``previews``: show how the picture comes along after every step
+    but the last.
+    """
+
+    submission: Submission
+    model: str
+    prompt: str
+    seed: int
+    width_px: int
+    height_px: int
+    steps: int
+    negative_prompt: str = ""
+    guidance_scale: float = 1.0
+    source: Source | None = None
+    format: PictureFormat = PictureFormat.PNG
+    quality: int | None = None
+    previews: bool = False
+    kind: Literal[JobKind.IMAGE] = JobKind.IMAGE
+
+
+Job = ChatJob | ImageJob
 """Every kind of job there is; told apart by ``kind``."""
 
-_ADAPTER: TypeAdapter[Job] = TypeAdapter(Job)
+_ADAPTER: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind")])
 
 
 def new_job_id() -> JobId:

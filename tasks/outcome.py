@@ -18,6 +18,7 @@ from tasks.events import (
     Failed,
     Finished,
     Loading,
+    StepDone,
     Terminal,
     Timings,
     Usage,
@@ -83,6 +84,10 @@ def tokens(done: int, total: int | None) -> str:
 
 def files(event: Loading) -> str:
     return f"{event.done} {event.total} files"
+
+
+def steps(event: StepDone) -> str:
+    return f"{event.done} {event.total} steps"
 
 
 def record_fields(event: Terminal, made: Made, progress: str) -> list[bytes | str]:

@@ -19,8 +19,8 @@ _PAGE_SCAN = 200
 
 
 class Progress(NamedTuple):
-    """``done`` of ``total`` ``unit`` (``files`` while loading, then ``tokens``); no total where none is
-    known.
+    """``done`` of ``total`` ``unit`` (``files`` while loading, then ``tokens`` or ``steps``); no total where
+    none is known.
     """
 
     done: int

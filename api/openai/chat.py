@@ -151,4 +151,8 @@ async def _earlier(shared: Context, job_id: JobId) -> ChatJob:
     record = await records.fetch(shared.redis, job_id)
     if record is None:
         raise Refusal("job_not_found", "the job of this Idempotency-Key is no longer kept; use another key")
+    if not isinstance(record.job, ChatJob):
+        raise Refusal(
+            "invalid_value", "this Idempotency-Key belongs to a job of another kind; use another key"
+        )
     return record.job

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
-from models.diffusion.header import MAX_PIXELS, PictureFormat, PictureRefused, look
-from models.diffusion.infotext import KEYWORD
-from models.diffusion.texts import user_comment
+from tasks.pictures.header import MAX_PIXELS, PictureFormat, PictureRefused, look
+from tasks.pictures.infotext import KEYWORD
+from tasks.pictures.texts import user_comment
 
 DEFAULT_QUALITY = 90
 """Of JPEG and WebP, from 0 to 100."""

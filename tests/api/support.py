@@ -115,6 +115,7 @@ class StandIn:
                     self._answer(claim)
 
     def _answer(self, claim: Claim) -> None:
+        assert isinstance(claim.job, ChatJob), "pictures are drawn by a stand-in of their own"
         asked = claim.job.messages[-1].content
         order, _, rest = asked.partition(" ")
         made, said = 0, Made()

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from models.diffusion.header import PictureFormat, PictureRefused
 from models.diffusion.image import Pixels, ResizeMode, decode, encode, fit, from_pixels, to_pixels
-from models.diffusion.infotext import Infotext, parse
-from models.diffusion.texts import MAX_TEXT_BYTES, read_texts, user_comment
+from tasks.pictures.header import PictureFormat, PictureRefused
+from tasks.pictures.infotext import Infotext, parse
+from tasks.pictures.texts import MAX_TEXT_BYTES, read_texts, user_comment
 from tests.golden.llm import uniform
 
 FORMATS = list(PictureFormat)

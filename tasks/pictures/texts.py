@@ -11,8 +11,8 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 
-from models.diffusion.header import PictureFormat, PictureRefused, jpeg_segments, look
-from models.diffusion.infotext import KEYWORD
+from tasks.pictures.header import PictureFormat, PictureRefused, jpeg_segments, look
+from tasks.pictures.infotext import KEYWORD
 
 MAX_TEXT_BYTES = 1 << 20
 """Longer texts are cut here when read: a few compressed bytes can stand for any number of them."""

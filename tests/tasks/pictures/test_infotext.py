@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.diffusion.infotext import Infotext, parse
+from tasks.pictures.infotext import Infotext, parse
 
 FIELDS = {"Steps": "4", "Sampler": "LCM", "CFG scale": "1", "Seed": "42", "Size": "512x768", "Model": "demo"}
 

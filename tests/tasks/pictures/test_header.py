@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from models.diffusion.header import Header, PictureFormat, PictureRefused, look
+from tasks.pictures.header import Header, PictureFormat, PictureRefused, look
 
 
 def picture(kind: str, size: tuple[int, int] = (37, 21), mode: str = "RGB", **options: Any) -> bytes:

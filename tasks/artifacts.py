@@ -1,0 +1,97 @@
+"""Files of jobs: results, previews and input pictures, named by what is in them.
+
+    <data>/artifacts/ab/ab3f….png    what jobs made; the record's ``ArtifactRef.path`` is relative to <data>
+    <data>/inputs/ab3f…              pictures that came with jobs, kept by the API for the worker
+
+A file is complete or it is not there, and whoever was told its name finds it after a power cut. Equal
+contents are one file, which lives as long as a record refers to it.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import os
+import re
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+from tasks.errors import DiskFull
+from tasks.events import ArtifactRef
+
+log = logging.getLogger("hearth.tasks.artifacts")
+
+SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpeg", "image/webp": ".webp"}
+"""What the files are called, so that a person finds pictures in the directory."""
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class ArtifactStore:
+    """The two directories below ``data_dir``; made when something is first kept. Thread-safe."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self._artifacts = data_dir / "artifacts"
+        self._inputs = data_dir / "inputs"
+
+    def save(self, data: bytes, media_type: str) -> ArtifactRef:
+        """Keep what a job made. Raises DiskFull, and OSError for whatever else keeps it from the disk."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        path = self._artifacts / sha256[:2] / (sha256 + SUFFIXES.get(media_type, ""))
+        _write(path, data)
+        return ArtifactRef(path.relative_to(self._data_dir).as_posix(), media_type, len(data), sha256)
+
+    def spool(self, data: bytes) -> str:
+        """Keep a picture that came with a job; returns its SHA-256, which is its name. Raises as ``save``."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        _write(self._inputs / sha256, data)
+        return sha256
+
+    def input(self, sha256: str) -> Path:
+        """Where a spooled picture lies, or would. Raises ValueError when that is no SHA-256."""
+        if not _SHA256.fullmatch(sha256):
+            raise ValueError(f"{sha256!r} is not a SHA-256 in lower-case hexadecimal")
+        return self._inputs / sha256
+
+    def path(self, ref: ArtifactRef) -> Path:
+        """Where a file lies. Raises ValueError for a reference that points out of the store."""
+        path = self._data_dir / ref.path
+        if not path.resolve().is_relative_to(self._artifacts.resolve()):
+            raise ValueError(f"{ref.path!r} is not among the artifacts")
+        return path
+
+
+def _write(path: Path, data: bytes) -> None:
+    """All of ``data`` under its name, on the disk, or nothing."""
+    if path.exists() and path.stat().st_size == len(data):
+        os.utime(path)  # a sweep of files that nobody refers to looks at their age
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with unfinished.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+        _sync_directory(path.parent)
+    except OSError as error:
+        with suppress(OSError):
+            unfinished.unlink()
+        if error.errno in _NO_ROOM:
+            log.error("no room is left for %s: %s", path, error)
+            raise DiskFull("the server's disk is full: the picture could not be kept") from None
+        raise
+
+
+def _sync_directory(directory: Path) -> None:
+    """A rename is lost in a power cut until the directory itself is on the disk."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
