@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,6 +87,7 @@ class StandIn:
     settings: Settings
     paused: bool = False
     seen: list[JobId] = field(default_factory=list)
+    _taking: threading.Lock = field(default_factory=threading.Lock)
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
 
@@ -102,17 +104,35 @@ class StandIn:
             thread.join(5)
         self._client.close()
 
+    def pause(self) -> None:
+        """Take no job from now on: one that is submitted after this call waits for ``resume``."""
+        with self._taking:
+            self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
+
     def _work(self) -> None:
         while not self._stop.is_set():
+            with ExitStack() as taken:
+                claim = self._take(taken)
+                if claim is not None:
+                    self._answer(claim)
+                    continue
+            time.sleep(0.005)
+
+    def _take(self, taken: ExitStack) -> Claim | None:
+        """The oldest job as a claim that ends with ``taken``; None while paused or when nothing waits."""
+        # Looking and taking are one act: a thread that had looked before a pause would take a job after it.
+        with self._taking:
             ids: list[Any] = [] if self.paused else list(self._client.zrange(keys.READY, 0, 0))
             if not ids:
-                time.sleep(0.005)
-                continue
+                return None
             job_id = JobId(ids[0].decode())
-            with claimed(job_id, self._owner) as claim:
-                if claim is not None:
-                    self.seen.append(job_id)
-                    self._answer(claim)
+            claim = taken.enter_context(claimed(job_id, self._owner))
+            if claim is not None:
+                self.seen.append(job_id)
+            return claim
 
     def _answer(self, claim: Claim) -> None:
         assert isinstance(claim.job, ChatJob), "pictures are drawn by a stand-in of their own"

@@ -251,16 +251,16 @@ async def test_an_unfit_idempotency_key_is_refused(client: httpx.AsyncClient, ke
 async def test_who_waits_hears_his_place(
     client: httpx.AsyncClient, worker: StandIn, house: redis.Redis
 ) -> None:
-    worker.paused = True
+    worker.pause()
     for _ in range(2):
         await client.post("/v1/jobs", json=ask("say x"))
     waiting = asyncio.create_task(client.post(CHAT, json=ask("load", stream=True)))
-    await asyncio.sleep(0.3)
+    await asyncio.to_thread(until, lambda: house.zcard(keys.READY) == 3)
     hold = Hold("thermal", "the card is hot (81 °C)", 1)
     house.set(keys.hold(CARD), board.encode(hold))
     await asyncio.sleep(2.2)
     house.delete(keys.hold(CARD))
-    worker.paused = False
+    worker.resume()
     response = await waiting
     assert response.headers["x-queue-position"] == "3"
     told = comments(response.text)
@@ -290,7 +290,8 @@ async def test_a_card_that_rests_says_so_within_the_stream(
     answering = asyncio.create_task(client.post(CHAT, json=ask("slow 60", stream=True)))
     await asyncio.to_thread(until, lambda: worker.seen)
     house.set(keys.hold(CARD), board.encode(Hold("thermal", "81 °C", 1)))
-    await asyncio.sleep(0.8)
+    journal = keys.journal(worker.seen[0])
+    await asyncio.to_thread(until, lambda: "held" in str(house.xrange(journal)))
     house.delete(keys.hold(CARD))
     response = await answering
     told = comments(response.text)
@@ -327,8 +328,9 @@ async def test_a_job_past_its_deadline_ends_its_answer(settings: Settings, house
     try:
         async with client_of(short) as client:
             waiting = asyncio.create_task(client.post(CHAT, json=ask()))
-            await asyncio.sleep(0.4)
-            stand_in.paused = False
+            await asyncio.to_thread(until, lambda: house.zcard(keys.READY))
+            await asyncio.sleep(0.3)  # past the deadline, which counts from the submission
+            stand_in.resume()
             response = await waiting
     finally:
         stand_in.stop()

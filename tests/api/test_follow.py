@@ -48,7 +48,7 @@ async def test_closing_lets_go_of_the_journal(settings: Settings, worker: StandI
     house = ClientOf(settings)
     context: Context = house.app.state.context
     async with house as client:
-        worker.paused = True
+        worker.pause()
         job: dict[str, Any] = (await client.post("/v1/jobs", json=ask())).json()
         entries = Following(context, job["id"], renew=True)
         assert await entries.any()

@@ -70,13 +70,13 @@ def test_the_streaming_helper(sdk: openai.OpenAI, worker: StandIn) -> None:
 def test_comments_while_waiting_do_not_disturb_it(
     sdk: openai.OpenAI, worker: StandIn, house: redis.Redis
 ) -> None:
-    worker.paused = True
+    worker.pause()
     for _ in range(2):
         httpx.post(str(sdk.base_url) + "jobs", json={"model": "tiny", "messages": [{**USER, "content": "x"}]})
 
     def release() -> None:
         time.sleep(1.5)
-        worker.paused = False
+        worker.resume()
 
     threading.Thread(target=release).start()
     stream = sdk.chat.completions.create(

@@ -106,7 +106,7 @@ async def test_a_card_nobody_has_told_of_has_no_facts(settings: Settings, store:
 
 
 async def test_the_queue_is_counted(client: httpx.AsyncClient, worker: StandIn) -> None:
-    worker.paused = True
+    worker.pause()
     for job_class in ("chat", "batch", "batch"):
         await client.post("/v1/jobs", json={**ask("wait"), "class": job_class})
     told = (await client.get("/v1/queue")).json()

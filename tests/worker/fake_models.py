@@ -67,7 +67,7 @@ def model(name: str, size_bytes: int = 2**20) -> Model:
 
 
 def scan(settings: Settings) -> Catalog:
-    return Catalog(0, tuple(model(name) for name in ("alpha", "beta", "newcomer")))
+    return Catalog(0, tuple(model(name) for name in ("alpha", "beta", "one", "two", "three")))
 
 
 def loading(card: Card, model: Model) -> Generator[tuple[int, int], None, CountingModel]:
