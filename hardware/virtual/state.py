@@ -1,8 +1,8 @@
 """What the virtual card's owner, its operator and everyone who looks at it share: one small mapped file.
 
-Two records: the owner's ``Report`` and the operator's ``Orders``. The temperature is not in it as a number
-that someone keeps up to date: it follows from the last report and the time that has passed since, so the card
-cools while nobody runs.
+Three records: the owner's ``Report``, the operator's ``Orders``, and which processes hold memory of it. The
+temperature is not in it as a number that someone keeps up to date: it follows from the last report and the
+time that has passed since, so the card cools while nobody runs. Several cards are several files.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ from typing import Any
 
 from hardware.card import CardMemory, Counters
 from hardware.lock import is_held
-from hardware.virtual import thermal
+from hardware.virtual import holders, thermal
 from hardware.virtual.clock import Clock, SystemClock
+from hardware.virtual.holders import Holder, started_at
 from hardware.virtual.shared import SharedRecord
 
-MAGIC, VERSION = b"HEARTHVC", 1
+MAGIC, VERSION = b"HEARTHVC", 2
 SLOW_FACTOR = 4.0
 HOT_C = 90.0
 
 _HEADER = struct.Struct("<8sI4x")
 _STAMP = "16sdd"
 _REPORT = struct.Struct(f"<Q{_STAMP}ddQQQB7x7Qd")
-_ORDERS = struct.Struct(f"<I4xdddQd{_STAMP}")
+_ORDERS = struct.Struct(f"<I4xdddQd{_STAMP}QI4x{_STAMP}")
 _NO_BOOT_ID = bytes(16)
 
 
@@ -95,7 +96,11 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What the operator wants. ``set_*`` puts the model at a temperature once; the fault ``hot`` pins it."""
+    """What the operator wants. ``set_*`` puts the model at a temperature once; the fault ``hot`` pins it.
+
+    ``boots``: how often the device was booted anew; who saw an older number has lost what it had on it.
+    ``failing_reboots``: how many of the next reboots will fail.
+    """
 
     fault: Fault = Fault.NONE
     slow_factor: float = SLOW_FACTOR
@@ -104,6 +109,9 @@ class Orders:
     set_number: int = 0
     set_c: float = 0.0
     set_stamp: Stamp = Stamp()
+    boots: int = 0
+    failing_reboots: int = 0
+    boot_stamp: Stamp = Stamp()
 
 
 class CardState:
@@ -118,6 +126,7 @@ class CardState:
             self._pages = _map(directory / f"virtual-{index}.state")
         self._report = SharedRecord(self._pages, _HEADER.size, _REPORT.size)
         self._orders = SharedRecord(self._pages, _ORDERS_AT, _ORDERS.size)
+        self._holders = SharedRecord(self._pages, _HOLDERS_AT, holders.SIZE_BYTES)
 
     @classmethod
     def open(cls, directory: Path, index: int = 0, clock: Clock | None = None) -> CardState:
@@ -164,6 +173,41 @@ class CardState:
             self._orders.write(_encode_orders(orders))
         return orders
 
+    def reboot(self) -> bool:
+        """Boot the device anew: it forgets everything, and a hang or a loss is over. False: it failed."""
+        with self._turn():
+            orders = self.orders()
+            if orders.failing_reboots:
+                orders = replace(orders, failing_reboots=orders.failing_reboots - 1)
+                self._orders.write(_encode_orders(orders))
+                return False
+            is_cured = orders.fault in (Fault.HANG, Fault.LOST)
+            orders = replace(
+                orders,
+                fault=Fault.NONE if is_cured else orders.fault,
+                boots=orders.boots + 1,
+                boot_stamp=Stamp.now(self._clock),
+            )
+            self._holders.write(holders.encode([]))
+            self._orders.write(_encode_orders(orders))
+        return True
+
+    def holders(self) -> list[Holder]:
+        """Who holds memory of the device; the dead are left out, unless theirs is kept."""
+        body = self._holders.read()
+        return [each for each in holders.decode(body) if each.is_kept or each.is_alive] if body else []
+
+    def hold(self, size_bytes: int, most_bytes: int, *, is_kept: bool = False) -> bool:
+        """Say how much this process holds now, 0 for nothing. False: with what others hold it is too much."""
+        pid = os.getpid()
+        mine = Holder(pid, started_at(pid), size_bytes, is_kept)
+        with self._turn():
+            others = [each for each in self.holders() if each.pid != pid or each.started != mine.started]
+            if size_bytes + sum(each.size_bytes for each in others) > most_bytes:
+                return False
+            self._holders.write(holders.encode([*others, mine] if size_bytes else others))
+        return True
+
     def is_owned(self) -> bool:
         """Whether a living process has the card open."""
         return is_held(self.lock_path)
@@ -207,6 +251,9 @@ class CardState:
 
     def memory(self, total_bytes: int) -> CardMemory:
         """The card's memory now. What an owner took is free again once that process has gone."""
+        held = self.holders()
+        if held:
+            return CardMemory(total_bytes, max(0, total_bytes - sum(each.size_bytes for each in held)))
         report = self.report()
         if report is None or not self.is_owned():
             return CardMemory(total_bytes, total_bytes)
@@ -228,7 +275,8 @@ def lock_path(directory: Path, index: int = 0) -> Path:
 
 
 _ORDERS_AT = _HEADER.size + SharedRecord.room(_REPORT.size)
-_FILE_BYTES = _ORDERS_AT + SharedRecord.room(_ORDERS.size)
+_HOLDERS_AT = _ORDERS_AT + SharedRecord.room(_ORDERS.size)
+_FILE_BYTES = _HOLDERS_AT + SharedRecord.room(holders.SIZE_BYTES)
 
 
 def _map(path: Path) -> mmap.mmap:
@@ -286,10 +334,14 @@ def _encode_orders(orders: Orders) -> bytes:
         orders.set_number,
         orders.set_c,
         *_fields(orders.set_stamp),
+        orders.boots,
+        orders.failing_reboots,
+        *_fields(orders.boot_stamp),
     )
 
 
 def _decode_orders(body: bytes) -> Orders:
-    fault, factor, hot_c, ambient_c, number, set_c, *stamp = _ORDERS.unpack(body)
+    fault, factor, hot_c, ambient_c, number, set_c, *rest = _ORDERS.unpack(body)
+    set_stamp, (boots, failing), boot_stamp = Stamp(*rest[:3]), rest[3:5], Stamp(*rest[5:])
     ambient = None if math.isnan(ambient_c) else ambient_c
-    return Orders(Fault(fault), factor, hot_c, ambient, number, set_c, Stamp(*stamp))
+    return Orders(Fault(fault), factor, hot_c, ambient, number, set_c, set_stamp, boots, failing, boot_stamp)

@@ -106,7 +106,7 @@ def test_everything_reported_comes_back(state_dir: Path) -> None:
     assert CardState.open(state_dir).report() == report
 
 
-@pytest.mark.parametrize("content", [b"", b"something else", b"HEARTHVC\x02\0\0\0" + bytes(4096)])
+@pytest.mark.parametrize("content", [b"", b"something else", b"HEARTHVC\x01\0\0\0" + bytes(4096)])
 def test_a_file_of_another_kind_is_begun_anew(state_dir: Path, content: bytes) -> None:
     state_dir.mkdir()
     (state_dir / "virtual-0.state").write_bytes(content)
@@ -194,3 +194,61 @@ def test_a_steady_clock_that_runs_behind_does_not_heat(clock: FakeClock) -> None
     stamp = Stamp.now(clock)
     clock.now_s -= 5
     assert stamp.age_s(clock) == 0
+
+
+def test_a_reboot_ends_a_hang_and_frees_what_was_held(state_dir: Path) -> None:
+    owner, operator = CardState.open(state_dir, 1), CardState.open(state_dir, 1)
+    assert owner.hold(5 * MIB, 64 * MIB, is_kept=True)
+    operator.order(fault=Fault.HANG)
+    assert operator.reboot()
+    orders = owner.orders()
+    assert (orders.fault, orders.boots) == (Fault.NONE, 1)
+    assert owner.memory(64 * MIB).free_bytes == 64 * MIB
+    assert CardState.open(state_dir).orders() == Orders()  # another device
+
+
+def test_a_reboot_fails_as_often_as_it_was_told_to(state_dir: Path) -> None:
+    state = CardState.open(state_dir)
+    state.order(fault=Fault.LOST, failing_reboots=2)
+    assert [state.reboot() for _ in range(3)] == [False, False, True]
+    assert state.orders().fault is Fault.NONE
+
+
+def test_a_reboot_leaves_the_room_as_warm_as_it_was(state_dir: Path) -> None:
+    state = CardState.open(state_dir)
+    state.order(fault=Fault.BLIND, ambient_c=31.0)
+    state.reboot()
+    assert (state.orders().fault, state.orders().ambient_c) == (Fault.BLIND, 31.0)
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from hardware.virtual.state import CardState
+print(CardState.open(Path(sys.argv[1])).hold(40 << 20, 64 << 20, is_kept=sys.argv[2] == "kept"), flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("kind", ["given back", "kept"])
+def test_processes_share_the_memory_of_a_device(state_dir: Path, kind: str) -> None:
+    state = CardState.open(state_dir)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(state_dir), kind],
+        cwd=CHECKOUT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "True\n"
+        assert not state.hold(25 * MIB, 64 * MIB)
+        assert state.hold(24 * MIB, 64 * MIB)
+        assert {each.pid: each.size_bytes // MIB for each in state.holders()} == {
+            other.pid: 40,
+            os.getpid(): 24,
+        }
+        other.kill()
+    assert state.memory(64 * MIB).free_bytes // MIB == (0 if kind == "kept" else 40)
+    assert state.hold(0, 64 * MIB)
+    assert len(state.holders()) == (1 if kind == "kept" else 0)
