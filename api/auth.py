@@ -28,7 +28,7 @@ class Keys:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             if not self._may_pass(scope):
-                await _unauthorized()(scope, receive, send)
+                await _unauthorized(scope["path"])(scope, receive, send)
                 return
             scope[_OWNER] = self._owner
         await self._app(scope, receive, send)
@@ -55,6 +55,6 @@ def _digest(token: bytes) -> bytes:
     return sha256(token).digest()
 
 
-def _unauthorized() -> ASGIApp:
+def _unauthorized(path: str) -> ASGIApp:
     message = "this server wants its API key, as 'Authorization: Bearer …'"
-    return Problem("invalid_api_key", message, headers={"WWW-Authenticate": "Bearer"}).response()
+    return Problem("invalid_api_key", message, headers={"WWW-Authenticate": "Bearer"}).response(path)

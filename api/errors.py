@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,14 +85,28 @@ class Problem:
         error = {"message": self.message, "type": self.form.type, "param": self.param, "code": self.code}
         return {"error": error}
 
-    def response(self) -> JSONResponse:
+    def body(self, path: str) -> dict[str, Any]:
+        """In the words of the dialect that is spoken at ``path``."""
+        for prefix, words in DIALECTS.items():
+            if path.startswith(prefix):
+                return words(self)
+        return self.envelope()
+
+    def response(self, path: str = "") -> JSONResponse:
+        """``path`` of the request tells the dialect; OpenAI's, which is the native one, everywhere else."""
         headers = dict(self.headers)
         wait_s = self.retry_after_s or self.form.retry_after_s
         if wait_s is not None:
             headers["Retry-After"] = str(wait_s)
         if self.form.auto_retry is not None:
             headers["x-should-retry"] = str(self.form.auto_retry).lower()
-        return JSONResponse(self.envelope(), status_code=self.form.status, headers=headers)
+        return JSONResponse(self.body(path), status_code=self.form.status, headers=headers)
+
+
+DIALECTS: dict[str, Callable[[Problem], dict[str, Any]]] = {
+    "/api/": lambda problem: {"error": problem.message},
+}
+"""How errors look where another dialect than OpenAI's is spoken: the beginning of the path, and the words."""
 
 
 class Refusal(Exception):

@@ -39,7 +39,7 @@ class BodyCap:
         if announced.isdigit() and int(announced) > self._limit_bytes:
             if headers.get(b"expect", b"").lower() != b"100-continue":
                 await _drain(receive)
-            await self._refuse()(scope, receive, send)
+            await self._refuse(scope["path"])(scope, receive, send)
             return
         await self._app(scope, self._counted(receive), send)
 
@@ -62,8 +62,8 @@ class BodyCap:
     def _fault(self) -> tuple[str, str]:
         return "payload_too_large", f"the request body exceeds {self._limit_bytes} bytes"
 
-    def _refuse(self) -> ASGIApp:
-        return Problem(*self._fault(), headers={"connection": "close"}).response()
+    def _refuse(self, path: str) -> ASGIApp:
+        return Problem(*self._fault(), headers={"connection": "close"}).response(path)
 
 
 async def _drain(receive: Receive) -> None:

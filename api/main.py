@@ -94,19 +94,21 @@ async def _http_error(request: Request, error: Any) -> JSONResponse:
     """What the router refuses: an unknown path, or a method that a path does not know."""
     what = f"{request.method} {ascii(request.url.path[:200])[1:-1]}"
     if error.status_code == 404:
-        return Problem("unknown_url", f"there is no {what}; the paths are listed at /docs").response()
+        return Problem("unknown_url", f"there is no {what}; the paths are listed at /docs").response(
+            request.url.path
+        )
     headers = dict(error.headers or {})
     allowed = headers.get("Allow", "other methods")
     return Problem(
         "method_not_allowed", f"there is no {what}; this path knows {allowed}", headers=headers
-    ).response()
+    ).response(request.url.path)
 
 
-async def _parameter_error(_: Request, error: Any) -> JSONResponse:
+async def _parameter_error(request: Request, error: Any) -> JSONResponse:
     """Query parameters are checked by FastAPI; its own answer would be a 422 in another shape."""
     fault = error.errors()[0]
     fault["loc"] = fault["loc"][1:]
-    return refusal_of(fault).problem.response()
+    return refusal_of(fault).problem.response(request.url.path)
 
 
 def _document(made: FastAPI) -> None:

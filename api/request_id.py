@@ -55,7 +55,7 @@ class Guard:
             problem = problem_of(error, request_id)
             if status:  # too late for an answer of our own: the server closes the connection
                 raise
-            await problem.response()(scope, receive, stamped)
+            await problem.response(scope["path"])(scope, receive, stamped)
         finally:
             log.debug("%s %s %s → %d", request_id, scope["method"], scope["path"], status)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import httpx
 import pytest
 
 from api.errors import FORMS, Problem, Refusal, of_end, of_error
@@ -68,3 +69,18 @@ def test_unhappy_ends_map_to_their_errors() -> None:
 def test_a_refusal_can_be_seen_from_further_out() -> None:
     assert Refusal("invalid_value", "no", "messages[0]").within("[3]").problem.param == "[3].messages[0]"
     assert Refusal("invalid_value", "no").within("[3]").problem.param == "[3]"
+
+
+def test_each_dialect_is_told_in_its_own_words() -> None:
+    problem = Problem("model_not_found", "there is no such model", "model")
+    assert json.loads(bytes(problem.response("/api/chat").body)) == {"error": "there is no such model"}
+    assert "error" in json.loads(bytes(problem.response("/v1/models/x").body))
+    assert problem.response("/api/chat").status_code == problem.response("/v1/models/x").status_code == 404
+
+
+@pytest.mark.parametrize(("path", "is_word"), [("/api/nowhere", True), ("/v1/nowhere", False)])
+async def test_what_the_router_refuses_is_told_in_the_dialect_of_its_path(
+    client: httpx.AsyncClient, path: str, is_word: bool
+) -> None:
+    told = (await client.get(path)).json()["error"]
+    assert isinstance(told, str) is is_word
