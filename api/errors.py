@@ -37,6 +37,7 @@ FORMS: dict[str, Form] = {
     "context_length_exceeded": _REQUEST,
     "unsupported_value": _REQUEST,
     "size_unsupported": _REQUEST,
+    "invalid_image": _REQUEST,
     "queue_full": Form(429, "rate_limit_error", retry_after_s=5),
     "starting": Form(503, "server_error", retry_after_s=2),
     "idempotency_conflict": Form(409, "conflict_error", auto_retry=False),
@@ -46,6 +47,7 @@ FORMS: dict[str, Form] = {
     "engine_error": Form(500, "server_error"),
     "load_failed": Form(503, "server_error", retry_after_s=10),
     "card_unavailable": Form(503, "server_error", retry_after_s=30),
+    "disk_full": Form(507, "server_error", auto_retry=False),
     "internal_error": Form(500, "server_error", auto_retry=False),
     # Codes of this room.
     "invalid_json": _REQUEST,
