@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from api.errors import Refusal
 from tasks import board, keys
-from tasks.board import Catalog, Heartbeat, Hold, Model, Residents, Telemetry
+from tasks.board import Catalog, Ease, Heartbeat, Hold, Model, Residents, Telemetry
 from tasks.errors import ModelUnusable, NotReady, UnknownModel
 
 _FRESH_S = 0.5
@@ -26,6 +26,7 @@ class CardFacts:
     telemetry: Telemetry | None
     hold: Hold | None
     heartbeat: Heartbeat | None
+    ease: Ease | None = None
 
     @property
     def is_virtual(self) -> bool:
@@ -66,7 +67,7 @@ class Board:
     async def _read_cards(self) -> tuple[CardFacts, ...]:
         names = await self._redis.smembers(keys.CARDS)
         ids = sorted(name.decode() for name in names if isinstance(name, bytes))
-        facts = (keys.residents, keys.telemetry, keys.hold, keys.heartbeat)
+        facts = (keys.residents, keys.telemetry, keys.hold, keys.heartbeat, keys.ease)
         wanted = [fact(card) for card in ids for fact in facts]
         told = iter(await self._redis.mget(wanted) if wanted else [])
         return tuple(
@@ -76,6 +77,7 @@ class Board:
                 board.decode(Telemetry, next(told)),
                 board.decode(Hold, next(told)),
                 board.decode(Heartbeat, next(told)),
+                board.decode(Ease, next(told)),
             )
             for card in ids
         )

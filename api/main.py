@@ -15,10 +15,11 @@ from kombu.exceptions import OperationalError
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
-from api import docs, system
+from api import device, docs, system
 from api.auth import Keys
 from api.board import Board
 from api.context import VERSION, Context
+from api.device_schemas import ThresholdsPatch
 from api.errors import Problem
 from api.jobs import routes as jobs
 from api.jobs.schemas import JobRequest
@@ -71,7 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     made.state.context = context
-    for router in (chat.router, models.router, jobs.router, system.router, docs.router):
+    for router in (chat.router, models.router, jobs.router, system.router, device.router, docs.router):
         made.include_router(router)
     # The last one added is the outermost.
     made.add_middleware(BodyCap, limit_bytes=settings.limits.body_bytes)
@@ -119,7 +120,7 @@ def _document(made: FastAPI) -> None:
         if made.openapi_schema is None:
             document = plain()
             template = "#/components/schemas/{model}"
-            bodies = [(ChatRequest, "validation"), (JobRequest, "validation")]
+            bodies = [(each, "validation") for each in (ChatRequest, JobRequest, ThresholdsPatch)]
             _, definitions = models_json_schema(bodies, ref_template=template)  # type: ignore[arg-type]
             schemas = document["components"]["schemas"]
             schemas.update(definitions["$defs"])

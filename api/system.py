@@ -149,6 +149,7 @@ def card_out(card: CardFacts) -> CardOut:
         ],
         telemetry=None if card.telemetry is None else _telemetry_out(card.telemetry),
         hold=None if card.hold is None else hold_out(card.hold),
+        duty=0.0 if card.hold is not None else (1.0 if card.ease is None else card.ease.duty),
         heartbeat=None if card.heartbeat is None else _heartbeat_out(card.heartbeat),
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import tomllib
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -112,12 +113,19 @@ class LimitSettings(_Group):
 
 
 class ThermalSettings(_Group):
-    """When the card is rested. All temperatures in °C of the card's own sensor."""
+    """When the card is rested. All temperatures in °C of the card's own sensor. All but ``poll_s`` can be
+    changed while Hearth runs: `PATCH /v1/device/thresholds`."""
 
+    ease_c: Celsius = 75.0
+    """From this temperature on work is eased: rests between steps, longer the warmer the card is."""
     hold_c: Celsius = 80.0
     """At this temperature the queue pauses and a running job rests."""
     resume_c: Celsius = 70.0
-    """Below this temperature work goes on."""
+    """At this temperature work goes on."""
+    unload_c: Celsius = 90.0
+    """At this temperature models are taken off the card, and it is held."""
+    least_duty: Annotated[float, Field(ge=0.05, le=1)] = 0.1
+    """The share of the time that the card still works when it is eased most; 1 does not ease at all."""
     poll_s: Seconds = 5.0
     """Seconds between two readings."""
     missing_polls: Count = 3
@@ -126,9 +134,12 @@ class ThermalSettings(_Group):
     """Hold when readings are missing. Off only for a card whose sensor is known to be broken."""
 
     @model_validator(mode="after")
-    def _resume_below_hold(self) -> ThermalSettings:
-        if self.resume_c >= self.hold_c:
-            raise ValueError(f"resume_c ({self.resume_c}) must be below hold_c ({self.hold_c})")
+    def _in_order(self) -> ThermalSettings:
+        names = ("resume_c", "ease_c", "hold_c", "unload_c")
+        for lower, upper in pairwise(names):
+            below, above = getattr(self, lower), getattr(self, upper)
+            if below >= above:
+                raise ValueError(f"{lower} ({below:g}) must be below {upper} ({above:g})")
         return self
 
 

@@ -94,11 +94,40 @@ class Telemetry:
 
 
 @dataclass(frozen=True, slots=True)
+class Minute:
+    """One minute of a card's history, begun at ``at_ms``.
+
+    ``duty`` is the mean share of the time that the card might work, 0 while it was held; ``missing`` counts
+    polls without a reading. The free memory is the least of the minute.
+    """
+
+    at_ms: int
+    mean_c: float | None
+    max_c: float | None
+    npu_percent: float | None
+    memory_free_bytes: int | None
+    duty: float
+    missing: int
+
+
+@dataclass(frozen=True, slots=True)
 class Hold:
-    """Why a card rests. ``since_ms`` is wall-clock milliseconds."""
+    """Why a card rests. ``since_ms`` is wall-clock milliseconds.
+
+    ``unload``: it is too hot even to keep its models, so a running job goes back to the queue.
+    """
 
     reason: HoldReason
     message: str
+    since_ms: int
+    unload: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ease:
+    """A warm card works this share of the time (below 1) and rests between steps."""
+
+    duty: float
     since_ms: int
 
 

@@ -17,13 +17,14 @@ from redis.exceptions import RedisError
 
 from config.settings import Settings
 from tasks import events, jobs, journal, keys, outcome, scripts
-from tasks.board import Hold
+from tasks.board import Ease, Hold
 from tasks.connection import AWAY
 from tasks.engines import Verdict
-from tasks.errors import Internal, JobError, QueueAway, Shutdown
+from tasks.errors import Internal, JobError, QueueAway, Shutdown, TooHot
 from tasks.events import Delta, Event, Failed, Held, Loading, Resumed, StepDone, Terminal
 from tasks.jobs import ChatJob, Job, JobId, JobState
 from tasks.made import Made
+from tasks.pace import Pace
 from tasks.scribe import RETRY_S, Scribe, Token
 
 Answer = TypeVar("Answer")
@@ -53,6 +54,8 @@ class Owner:
     settings: Settings
 
 
+_pace = Pace()
+"""The process's one card has one pace, whatever job it works on."""
 _owner: Owner | None = None
 _current: Claim | None = None
 
@@ -112,10 +115,12 @@ class JobSignals:
 
     def between_steps(self) -> Verdict:
         verdict = self.verdict()
-        hold = self._hold()
-        if verdict is Verdict.GO_ON and hold is not None:
+        if verdict is not Verdict.GO_ON:
+            return verdict
+        hold, ease = self._hold(), self._scribe.orders.ease
+        if hold is not None:
             return self._rest(hold)
-        return verdict
+        return verdict if ease is None and _pace.is_full else self._ease(ease)
 
     def calling_card(self, limit_s: float) -> AbstractContextManager[None]:
         return _CardCall(self, self._scribe, limit_s)
@@ -137,13 +142,34 @@ class JobSignals:
         hold = self._scribe.orders.hold
         return hold if hold is not None and hold.reason in _RESTFUL else None
 
+    def _ease(self, ease: Ease | None) -> Verdict:
+        """Rest as long as the work since the last rest demands; ended by whatever ends a job."""
+        now = time.monotonic()
+        until = now + _pace.rest_s(None if ease is None else ease.duty, now)
+        verdict = Verdict.GO_ON
+        while (
+            verdict is Verdict.GO_ON
+            and self._scribe.orders.ease is not None
+            and (now := time.monotonic()) < until
+        ):
+            self._scribe.wait(min(until - now, RETRY_S))
+            verdict = self.verdict()
+        _pace.rested(time.monotonic())
+        return verdict
+
     def _rest(self, hold: Hold) -> Verdict:
+        if hold.unload:
+            raise TooHot
         since = time.monotonic()
         self._scribe.append(Held(hold.reason, hold.message))
         verdict = Verdict.GO_ON
         while verdict is Verdict.GO_ON and self._hold() is not None:
             self._scribe.wait(RETRY_S)
             verdict = self.verdict()
+            hold = self._hold() or hold
+            if hold.unload:
+                raise TooHot
+        _pace.rested(time.monotonic())
         self._scribe.append(Resumed(hold.reason, int((time.monotonic() - since) * 1000)))
         return verdict
 
@@ -320,9 +346,9 @@ def claimed(job_id: JobId, owner: Owner | None = None) -> Iterator[Claim | None]
             claim.fail(outcome.failed(error))
         except Exception as error:
             claim.fail(outcome.internal(error, job_id))
-        except BaseException:
+        except BaseException as interrupt:
             if not claim.ended:
-                claim.give_back("shutdown")
+                claim.give_back(interrupt.reason if isinstance(interrupt, Shutdown) else Shutdown.reason)
             raise
 
 
@@ -331,9 +357,11 @@ def _at_work(claim: Claim) -> Iterator[None]:
     global _current
     claim._scribe.start()
     _current = claim
+    _pace.begin(time.monotonic())
     try:
         yield
     finally:
+        _pace.end(time.monotonic())
         _current = None
         claim._scribe.stop()
 

@@ -21,6 +21,7 @@ JobError
 
 Interrupt(BaseException)      beyond the reach of ``except Exception``
 ├── Shutdown                  the process was told to stop
+│   └── TooHot                the card is to be emptied at once
 └── QueueAway                 Redis has not answered for longer than a job may wait for it
 """
 
@@ -125,7 +126,18 @@ class Interrupt(BaseException):
 
 
 class Shutdown(Interrupt):
-    """The process was told to stop: the job goes back to the queue, unharmed and without a strike."""
+    """The process was told to stop: the job goes back to the queue, unharmed and without a strike.
+
+    ``reason`` is what its journal says of that.
+    """
+
+    reason = "shutdown"
+
+
+class TooHot(Shutdown):
+    """The card is so hot that its models are unloaded: the job waits in the queue until it has cooled."""
+
+    reason = "too_hot"
 
 
 class QueueAway(Interrupt):

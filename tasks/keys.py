@@ -35,6 +35,8 @@ MONITOR = PREFIX + "monitor"
 """STRING with TTL: when the monitor last did its rounds, ms. Absent: there is no monitor."""
 PAUSED = PREFIX + "paused"
 """SET of queue names an operator has paused."""
+THRESHOLDS = PREFIX + "thresholds"
+"""STRING JSON, no TTL: the thermal settings that an operator changed while Hearth ran."""
 WAKE = PREFIX + "wake"
 """STREAM: API processes write here to end their own blocking read when a new reader comes."""
 
@@ -84,6 +86,16 @@ def epoch(card_id: str) -> str:
 def hold(card_id: str) -> str:
     """STRING JSON: why the card is held now, since when. Absent: it is not."""
     return f"{PREFIX}card:{card_id}:hold"
+
+
+def ease(card_id: str) -> str:
+    """STRING JSON with TTL: the share of the time the card may work. Absent: all of it."""
+    return f"{PREFIX}card:{card_id}:ease"
+
+
+def history(card_id: str) -> str:
+    """LIST JSON, newest first: one point for each minute of the last day."""
+    return f"{PREFIX}card:{card_id}:history"
 
 
 def telemetry(card_id: str) -> str:

@@ -44,6 +44,7 @@ class Orders:
     lost: bool = False
     cancel: str | None = None
     hold: board.Hold | None = None
+    ease: board.Ease | None = None
     heard_at: float = field(default_factory=time.monotonic)
 
 
@@ -54,6 +55,7 @@ class Scribe:
         self._redis = client
         self._token = token
         self._hold_key = keys.hold(card)
+        self._ease_key = keys.ease(card)
         self._queue = settings.queue
         self._coalesce_s = settings.queue.coalesce_ms / 1000
         self._wake = threading.Condition()
@@ -189,6 +191,7 @@ class Scribe:
             int(in_time),
             int(self._queue.reader_grace_s * 1000),
             self._hold_key,
+            self._ease_key,
         )
         with self._wake:
             if reply[0] == 0:
@@ -196,6 +199,7 @@ class Scribe:
             else:
                 self.orders.cancel = reply[1].decode() or None
                 self.orders.hold = board.decode(board.Hold, reply[2] or None)
+                self.orders.ease = board.decode(board.Ease, reply[3] or None)
             self.orders.heard_at = time.monotonic()
             self._wake.notify_all()
 

@@ -82,6 +82,7 @@ class CardOwner:
         self._client = client
         self._residency = residency
         self._stop = stop
+        self._hold: board.Hold | None = None
         self._gone = threading.Event()
         self._beat = threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True)
 
@@ -106,6 +107,14 @@ class CardOwner:
             # and its successor too.
             log.exception("could not load a model ahead of its first job")
 
+    def attend(self) -> None:
+        """Take everything off a card that is too hot to keep it. Raises HardwareError when that fails."""
+        if self._hold is not None and self._hold.unload and self._residency.residents:
+            log.warning("the card is too hot to keep its models")
+            self._residency.close()
+            with suppress(redis.RedisError):
+                self._residency.publish()
+
     def leave(self) -> None:
         """Unload in order, close the card, stop beating. A lost card is left alone."""
         self._gone.set()
@@ -122,6 +131,11 @@ class CardOwner:
             with suppress(redis.RedisError):
                 self._publish_heartbeat()
                 self._residency.publish_when_stale()
+                self._hold = self._read_hold()
+
+    def _read_hold(self) -> board.Hold | None:
+        found = self._client.get(keys.hold(self.card.info.id))
+        return board.decode(board.Hold, found if isinstance(found, bytes) else None)
 
     def _publish_heartbeat(self) -> None:
         beat = board.encode(heartbeat(self._residency.loading))

@@ -17,7 +17,7 @@ from celery import bootsteps
 from pydantic import ValidationError
 
 from config.settings import Settings
-from tasks import board, keys
+from tasks import board, keys, thresholds
 from tasks.jobs import QueueName
 from worker import steering
 from worker.link import Link, Stage
@@ -73,6 +73,8 @@ class FactReader:
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
         self._client = client
+        self._thermal = settings.thermal
+        self._thresholds: bytes | None = None
         self._without_readings = not settings.thermal.hold_without_readings
         self._catalog_data: bytes | None = None
         self._models: tuple[str, ...] = ()
@@ -89,9 +91,11 @@ class FactReader:
         pipe.smembers(keys.PAUSED)
         pipe.get(keys.CATALOG)
         pipe.smembers(keys.QUEUES)
+        pipe.get(keys.THRESHOLDS)
         for name in known:
             pipe.zrange(keys.queue(name), 0, 0, withscores=True)
-        hold, paused, catalog, seen, *oldest = pipe.execute()
+        hold, paused, catalog, seen, changed, *oldest = pipe.execute()
+        self._obey(changed)
         self._queues = steering.queues_of(self._models_of(catalog), (name.decode() for name in seen))
         return steering.Facts(
             queues=self._queues,
@@ -99,6 +103,13 @@ class FactReader:
             held=_reason(hold),
             oldest_ready_ms={name: int(rows[0][1]) for name, rows in zip(known, oldest, strict=True) if rows},
         )
+
+    def _obey(self, changed: bytes | None) -> None:
+        """Whether blindness holds, from the next look on."""
+        if changed != self._thresholds:
+            self._thresholds = changed
+            limits = thresholds.effective(self._thermal, changed)
+            self._without_readings = not limits.hold_without_readings
 
     def _models_of(self, catalog: bytes | None) -> tuple[str, ...]:
         if catalog != self._catalog_data:

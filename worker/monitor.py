@@ -8,26 +8,27 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import redis
 from celery import bootsteps, signals
 from celery.beat import EmbeddedService
 
-from config.settings import Settings
+from config.settings import Settings, ThermalSettings
 from hardware.card import CardInfo
 from hardware.choose import card_ids
 from hardware.errors import HardwareError
 from hardware.health import Reading, read_health
 from models.catalog import scan
-from tasks import board, keys
+from tasks import board, keys, thresholds
 from tasks.app import MONITOR_QUEUE, app
 from tasks.connection import connect
 from tasks.monitor import duties
 from tasks.reaper import Reaper
 from worker import governor
 from worker.catalog import CatalogWatch
+from worker.history import KEPT, History
 from worker.service import Pulse, Service, serve
 
 log = logging.getLogger("hearth.monitor")
@@ -43,7 +44,9 @@ class _Watched:
     info: CardInfo
     state: governor.State
     hold: board.Hold | None
+    ease: board.Ease | None = None
     stuck_since_ms: int | None = None
+    history: History = field(default_factory=History)
 
 
 class Monitor:
@@ -68,8 +71,9 @@ class Monitor:
     def poll(self) -> None:
         """Read every card's health, tell it, hold or release. A Redis that is away is logged, not raised."""
         try:
+            limits = thresholds.effective(self._settings.thermal, _stored(self._client))
             for info in self._cards(self._settings):
-                self._poll(info)
+                self._poll(info, limits)
             self._client.set(keys.MONITOR, _now_ms(), px=self._ttl_ms())
         except (redis.RedisError, OSError) as error:
             log.warning("cannot tell the card's health: %s", error)
@@ -82,23 +86,26 @@ class Monitor:
         except (redis.RedisError, OSError) as error:
             log.warning("cannot publish the catalog: %s", error)
 
-    def _poll(self, info: CardInfo) -> None:
-        watched = self._watched.get(info.id) or self._begin(info)
+    def _poll(self, info: CardInfo, limits: ThermalSettings) -> None:
+        watched = self._watched.get(info.id) or self._begin(info, limits)
         reading = self._reading(info)
         beat = board.decode(board.Heartbeat, self._client.get(keys.heartbeat(info.id)))
-        limits = self._settings.thermal
         watched.state = governor.observe(
-            watched.state, reading.temperature_c, is_loading=_is_loading(beat), limits=limits
+            watched.state,
+            reading.temperature_c,
+            at_s=time.monotonic(),
+            is_loading=_is_loading(beat),
+            limits=limits,
         )
-        hold = governor.decide(watched.state, reading.temperature_c, limits)
-        self._tell(watched, reading, hold)
+        self._tell(watched, reading, governor.decide(watched.state, reading.temperature_c, limits))
         self._watch_call(watched, beat)
 
-    def _begin(self, info: CardInfo) -> _Watched:
+    def _begin(self, info: CardInfo, limits: ThermalSettings) -> _Watched:
         """A monitor that follows another takes over its hold, so that its hysteresis goes on."""
         hold = board.decode(board.Hold, self._client.get(keys.hold(info.id)))
         is_hot = hold is not None and hold.reason == "thermal"
-        watched = _Watched(info, governor.unread(self._settings.thermal, is_hot=is_hot), hold)
+        is_scorched = is_hot and hold is not None and hold.unload
+        watched = _Watched(info, governor.unread(limits, is_hot=is_hot, is_scorched=is_scorched), hold)
         self._watched[info.id] = watched
         return watched
 
@@ -109,17 +116,30 @@ class Monitor:
             log.warning("card %s cannot be read: %s", info.id, error)
             return Reading(_now_ms())
 
-    def _tell(self, watched: _Watched, reading: Reading, hold: governor.Hold | None) -> None:
+    def _tell(self, watched: _Watched, reading: Reading, decision: governor.Decision) -> None:
         """Write telemetry and hold in one transaction: nobody sees a fresh reading beside an old hold."""
-        before, card = watched.hold, watched.info.id
-        watched.hold = _dated(hold, before)
+        before, card, was_eased = watched.hold, watched.info.id, watched.ease is not None
+        watched.hold = _dated(decision if isinstance(decision, governor.Hold) else None, before)
+        watched.ease = _eased(decision, watched.ease)
         pipe = self._client.pipeline(transaction=True)
-        pipe.set(keys.telemetry(card), board.encode(_telemetry(reading)), px=self._ttl_ms())
+        told = _telemetry(reading)
+        pipe.set(keys.telemetry(card), board.encode(told), px=self._ttl_ms())
+        minute = watched.history.add(told, _duty(decision))
+        if minute is not None:
+            pipe.lpush(keys.history(card), board.encode(minute))
+            pipe.ltrim(keys.history(card), 0, KEPT - 1)
         if watched.hold is None:
             pipe.delete(keys.hold(card))
         else:
             pipe.set(keys.hold(card), board.encode(watched.hold))
+        if watched.ease is None:
+            pipe.delete(keys.ease(card))
+        else:
+            pipe.set(keys.ease(card), board.encode(watched.ease), px=self._ttl_ms())
         pipe.execute()
+        if watched.ease is not None and not was_eased:
+            share = watched.ease.duty * 100
+            log.info("card %s eased to %.0f %%: %s", card, share, _degrees(reading.temperature_c))
         if _reason(before) != _reason(watched.hold):
             if watched.hold is None:
                 log.info("card %s released: %s", card, _degrees(reading.temperature_c))
@@ -194,7 +214,24 @@ def _dated(hold: governor.Hold | None, before: board.Hold | None) -> board.Hold 
         return None
     goes_on = before is not None and before.reason == hold.reason
     since_ms = before.since_ms if before is not None and goes_on else _now_ms()
-    return board.Hold(hold.reason, hold.message, since_ms)
+    return board.Hold(hold.reason, hold.message, since_ms, unload=isinstance(hold, governor.Unload))
+
+
+def _eased(decision: governor.Decision, before: board.Ease | None) -> board.Ease | None:
+    if not isinstance(decision, governor.Ease):
+        return None
+    return board.Ease(round(decision.duty, 3), before.since_ms if before else _now_ms())
+
+
+def _duty(decision: governor.Decision) -> float:
+    if isinstance(decision, governor.Hold):
+        return 0.0
+    return decision.duty if isinstance(decision, governor.Ease) else 1.0
+
+
+def _stored(client: redis.Redis) -> bytes | None:
+    found = client.get(keys.THRESHOLDS)
+    return found if isinstance(found, bytes) else None
 
 
 def _is_loading(beat: board.Heartbeat | None) -> bool:

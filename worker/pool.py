@@ -45,6 +45,10 @@ class Owner(Protocol):
         """Called once the child accepts work: what need not be ready before the first job."""
         ...
 
+    def attend(self) -> None:
+        """Called a few times a second while no job runs: what may only be done between two jobs."""
+        ...
+
     def leave(self) -> None: ...
 
 
@@ -90,6 +94,7 @@ class CardProcess(_Worker):  # type: ignore[misc]  # untyped, see above
             while not poll(_IDLE_LOOK_S):
                 if self.owner.is_stopping():
                     raise SystemExit(0)
+                self.owner.attend()
             if self.owner.is_stopping():
                 raise SystemExit(0)
             return receive()

@@ -131,6 +131,12 @@ class Residency:
                     seat.model.close()
                 log.info("unloaded %s", name)
 
+    @property
+    def residents(self) -> tuple[str, ...]:
+        """The models on the card, the least recently used first."""
+        with self._lock:
+            return tuple(self._seats)
+
     def publish(self) -> None:
         """Write what is on the card, unless the card has another owner by now. Raises redis.RedisError."""
         with self._lock:

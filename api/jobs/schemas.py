@@ -184,6 +184,9 @@ class CardOut(BaseModel):
     residents: list[ResidentOut]
     telemetry: TelemetryOut | None
     hold: HoldOut | None
+    duty: Annotated[
+        float, Field(description="The share of the time it may work: below 1 it is eased, at 0 it is held.")
+    ]
     heartbeat: Annotated[HeartbeatOut | None, Field(description="Null: no process serves this card.")]
 
 

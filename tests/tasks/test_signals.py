@@ -3,18 +3,20 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 import redis
 import redis.asyncio
 
 from config.settings import QueueSettings, Settings
-from tasks import claim, events, keys
+from tasks import board, claim, events, keys
 from tasks.cancel import cancel
 from tasks.claim import Owner, claimed, take_card
 from tasks.engines import Verdict
-from tasks.events import Cancelled, Expired, Finished, Held, Resumed
-from tasks.jobs import FinishReason
+from tasks.errors import TooHot
+from tasks.events import Cancelled, Expired, Finished, Held, Queued, Resumed
+from tasks.jobs import ChatJob, FinishReason
 from tasks.submit import submit
 from tests.tasks.conftest import Accept
 from tests.tasks.factory import (
@@ -147,6 +149,76 @@ async def test_a_resting_job_can_be_cancelled(
         await cancel(astore, job.submission.id)
         assert await resting is Verdict.CANCEL
     assert isinstance(journal_of(store, job)[-1], Cancelled)
+
+
+def ease_card(store: redis.Redis, duty: float) -> None:
+    store.set(keys.ease("c0"), board.encode(board.Ease(duty, 0)))
+
+
+async def test_a_job_on_a_warm_card_rests_between_steps_for_its_share(
+    accept: Accept, owner: Owner, store: redis.Redis
+) -> None:
+    job = await accept()
+    ease_card(store, 0.5)
+    with claimed(job.submission.id, owner) as mine:
+        assert mine is not None
+        until(lambda: mine._scribe.orders.ease is not None)
+        mine.signals.between_steps()
+        times = [(_time_of(lambda: time.sleep(0.05)), _time_of(mine.signals.between_steps)) for _ in range(5)]
+        mine.append(DONE)
+    worked_s, rested_s = (sum(column) for column in zip(*times, strict=True))
+    assert rested_s >= 0.8 * worked_s
+    assert [type(event) for event in journal_of(store, job)[2:]] == [Finished]
+
+
+async def test_an_eased_job_can_be_cancelled_in_its_rest(
+    accept: Accept, owner: Owner, store: redis.Redis, astore: redis.asyncio.Redis
+) -> None:
+    job = await accept()
+    ease_card(store, 0.05)
+    with claimed(job.submission.id, owner) as mine:
+        assert mine is not None
+        until(lambda: mine._scribe.orders.ease is not None)
+        mine.signals.between_steps()
+        claim._pace.rest_s(0.05, time.monotonic() + 60.0)  # as after a minute's work: half a minute's rest
+        resting = asyncio.create_task(asyncio.to_thread(mine.signals.between_steps))
+        await cancel(astore, job.submission.id)
+        async with asyncio.timeout(10):
+            assert await resting is Verdict.CANCEL
+
+
+async def test_a_step_of_a_cool_card_costs_microseconds(accept: Accept, owner: Owner) -> None:
+    job = await accept()
+    with claimed(job.submission.id, owner) as mine:
+        assert mine is not None
+        best_s = min(_time_of(mine.signals.between_steps) for _ in range(200))
+        mine.append(DONE)
+    assert best_s < 50e-6
+
+
+def _time_of(call: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def _step_under(hold: board.Hold, job: ChatJob, owner: Owner, store: redis.Redis) -> None:
+    with claimed(job.submission.id, owner) as mine:
+        assert mine is not None
+        store.set(keys.hold("c0"), board.encode(hold))
+        until(lambda: mine._scribe.orders.hold is not None)
+        mine.signals.between_steps()
+
+
+async def test_a_card_too_hot_for_its_models_gives_the_job_back_without_a_strike(
+    accept: Accept, owner: Owner, store: redis.Redis
+) -> None:
+    job = await accept()
+    hold = board.Hold("thermal", "91 °C", int(time.time() * 1000), unload=True)
+    with pytest.raises(TooHot):
+        _step_under(hold, job, owner, store)
+    assert journal_of(store, job)[-1] == Queued(1, "too_hot")
+    assert field(store, job, "strikes") == "0"
 
 
 async def test_a_call_that_outlasts_its_limit_lets_the_lease_run_out(

@@ -81,6 +81,42 @@ def test_a_hot_card_is_held_until_it_has_cooled(
     assert told == [None, "thermal", "thermal", "thermal", None, None]
 
 
+def test_a_warm_card_is_eased_until_it_is_held_or_cool(
+    monitor: Monitor, sensor: Sensor, store: redis.Redis
+) -> None:
+    duties = []
+    for sensor.temperature_c in (70.0, 76.0, 78.0, 81.0, 60.0):
+        monitor.poll()
+        ease = board.decode(board.Ease, store.get(keys.ease(CARD)))
+        duties.append(None if ease is None else ease.duty)
+    assert duties[0] is None
+    assert duties[1] is not None
+    assert duties[2] is not None
+    assert 0.1 <= duties[2] < duties[1] < 1.0
+    assert duties[3:] == [None, None]
+
+
+def test_a_scorched_card_is_held_empty(monitor: Monitor, sensor: Sensor, store: redis.Redis) -> None:
+    told = []
+    for sensor.temperature_c in (85.0, 91.0, 85.0, 69.0):
+        monitor.poll()
+        hold = board.decode(board.Hold, store.get(keys.hold(CARD)))
+        told.append(None if hold is None else hold.unload)
+    assert told == [False, True, True, None]
+
+
+def test_thresholds_changed_meanwhile_are_obeyed_at_the_next_reading(
+    monitor: Monitor, sensor: Sensor, store: redis.Redis, held: Callable[[], str | None]
+) -> None:
+    sensor.temperature_c = 81.0
+    store.set(keys.THRESHOLDS, '{"hold_c": 85.0}')
+    monitor.poll()
+    assert held() is None
+    store.delete(keys.THRESHOLDS)
+    monitor.poll()
+    assert held() == "thermal"
+
+
 def test_a_hold_keeps_its_beginning_and_tells_the_temperature_of_now(
     monitor: Monitor, sensor: Sensor, store: redis.Redis
 ) -> None:

@@ -283,3 +283,24 @@ async def test_revoke_cancels_a_job_and_nothing_can_resize_the_pool(home: House,
     app.control.revoke(job, terminate=True, signal="SIGKILL")
     assert home.until_ended(job) == "cancelled"
     assert npu.children() == [child]
+
+
+async def test_a_card_too_hot_for_its_models_is_emptied_and_its_job_goes_on_later(
+    home: House, npu: Service
+) -> None:
+    job = await home.submit(200, step_ms=10)
+    home.until_said(job, 3)
+    hot = board.Hold("thermal", "91 °C", int(time.time() * 1000), unload=True)
+    home.store.set(keys.hold(CARD), board.encode(hot))
+
+    def residents() -> int:
+        told = board.decode(board.Residents, home.store.get(keys.residents(CARD)))
+        return -1 if told is None else len(told.models)
+
+    until(lambda: residents() == 0, "the models to leave the card")
+    assert Queued(1, "too_hot") in home.events(job)
+    assert home.field(job, "state") == "queued"
+    release(home)
+    assert home.until_ended(job) == "succeeded"
+    assert home.text(job) == counted(200)
+    assert home.field(job, "strikes") == "0"
