@@ -1,8 +1,9 @@
-"""Server-sent events out of a job's journal, for any dialect.
+"""Streams out of a job's journal, for any dialect.
 
-A stream is the journal's entries in a dialect's words (its ``Voice``), with comment lines in between for what
-is no event: the place in the queue, a hold, loading, and a sign of life where nothing happens. Every client
-skips comments, the official OpenAI SDK included, when they are told as ``comment`` does.
+A stream is the journal's entries in a dialect's words (its ``Voice``), with asides in between for what is no
+event: the place in the queue, a hold, loading, and a sign of life where nothing happens. As server-sent
+events they are comment lines, which every client skips, the official OpenAI SDK included, when they are told
+as ``comment`` does.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ POSITION_S = 5.0
 """The place in the queue is told this often even when it has not changed."""
 TICK_S = 1.0
 
+SSE = "text/event-stream; charset=utf-8"
+
 _HEADERS = {
-    "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-cache",
     "x-accel-buffering": "no",  # nginx would collect the events otherwise
 }
@@ -51,6 +53,10 @@ class Voice(Protocol):
         """The bytes for a stream that cannot go on, although its job may."""
         ...
 
+    def aside(self, text: str) -> bytes:
+        """The bytes for what is no event and may be skipped."""
+        ...
+
 
 def comment(text: str) -> bytes:
     """A line that SSE clients skip. What could end the line is left out.
@@ -59,6 +65,13 @@ def comment(text: str) -> bytes:
     without data, and fails to parse it.
     """
     return b": " + " ".join(text.split()).encode() + b"\n"
+
+
+class SseVoice:
+    """What all voices that tell server-sent events have in common."""
+
+    def aside(self, text: str) -> bytes:
+        return comment(text)
 
 
 def data_line(json_text: bytes) -> bytes:
@@ -86,16 +99,17 @@ class JournalStream(Response):
         request_id: str,
         headers: Mapping[str, str],
         place: int | None,
+        media_type: str = SSE,
     ) -> None:
         """``place`` is the job's place in the queue just now, if it was asked for."""
-        super().__init__(headers={**_HEADERS, **headers, "x-job-id": job_id})
+        super().__init__(headers={**_HEADERS, "content-type": media_type, **headers, "x-job-id": job_id})
         # A length would end the stream before it began.
         self.raw_headers = [(name, value) for name, value in self.raw_headers if name != b"content-length"]
         self._context = context
         self._entries = entries
         self._voice = voice
         self._request_id = request_id
-        self._waiting = _Waiting(context, job_id, place)
+        self._waiting = _Waiting(context, job_id, place, voice)
         self._said_s = time.monotonic()
         self._final = b""
 
@@ -129,7 +143,7 @@ class JournalStream(Response):
         try:
             async for entry in self._entries:
                 self._waiting.note(entry)
-                words = await self._voice.tell(entry) or _aside(entry)
+                words = await self._voice.tell(entry) or self._aside(entry)
                 if is_terminal(entry.event):
                     # The end of the job and the end of the body leave in one write.
                     self._final = words
@@ -149,8 +163,13 @@ class JournalStream(Response):
                 log.debug("%s: no news of the queue: %s", self._request_id, error)
                 words = b""
             if not words and time.monotonic() - self._said_s >= KEEP_ALIVE_S:
-                words = comment("keep-alive")
+                words = self._voice.aside("keep-alive")
             await self._say(words)
+
+    def _aside(self, entry: Entry) -> bytes:
+        """Events that a dialect has no words for."""
+        text = _news(entry)
+        return self._voice.aside(text) if text else b""
 
     async def _say(self, words: bytes, *, more: bool = True) -> None:
         if not words and more:
@@ -162,9 +181,10 @@ class JournalStream(Response):
 class _Waiting:
     """What a client hears while its job waits: its place, and why nothing moves."""
 
-    def __init__(self, context: Context, job_id: JobId, first: int | None) -> None:
+    def __init__(self, context: Context, job_id: JobId, first: int | None, voice: Voice) -> None:
         self._context = context
         self._job_id = job_id
+        self._voice = voice
         self._is_queued = True
         self._first = first
         self._told = b""
@@ -180,20 +200,23 @@ class _Waiting:
         """At once when others stand before this job; one that is next hears nothing unless it has to wait."""
         if self._first is None or self._first <= 1 or not self._is_queued:
             return b""
-        return self._remember(_place(self._first))
+        return self._remember(self._place(self._first))
 
     async def words(self) -> bytes:
         if not self._is_queued:
             return b""
         place = await place_of(self._context, self._job_id)
-        words = b"" if place is None else _place(place)
+        words = b"" if place is None else self._place(place)
         held = resting(await self._context.board.cards())
         if held is not None and held.hold is not None:
-            words += comment(f"held reason={held.hold.reason} {held.hold.message}")
+            words += self._voice.aside(f"held reason={held.hold.reason} {held.hold.message}")
         # The job may have begun while we asked.
         if not self._is_queued or (words == self._told and time.monotonic() - self._told_s < POSITION_S):
             return b""
         return self._remember(words)
+
+    def _place(self, position: int) -> bytes:
+        return self._voice.aside(f"queued position={position}")
 
     def _remember(self, words: bytes) -> bytes:
         self._told, self._told_s = words, time.monotonic()
@@ -207,20 +230,13 @@ def resting(cards: tuple[CardFacts, ...]) -> CardFacts | None:
     return None
 
 
-def _place(position: int) -> bytes:
-    return comment(f"queued position={position}")
-
-
-def _aside(entry: Entry) -> bytes:
-    """Events that a dialect has no words for, as comments."""
+def _news(entry: Entry) -> str:
     event = entry.event
     if isinstance(event, Loading):
-        return comment(f"loading {event.done}/{event.total}")
+        return f"loading {event.done}/{event.total}"
     if isinstance(event, Held):
-        return comment(f"held reason={event.reason} {event.message}")
-    if event.type == "resumed":
-        return comment("resumed")
-    return b""
+        return f"held reason={event.reason} {event.message}"
+    return "resumed" if event.type == "resumed" else ""
 
 
 async def until_gone(receive: Receive) -> None:

@@ -16,7 +16,7 @@ from api.jobs.schemas import JobList, JobOut
 from api.jobs.submit import told_with_position
 from api.request_id import request_id
 from api.respond import as_json, errors
-from api.stream import JournalStream, comment, data_line
+from api.stream import JournalStream, SseVoice, comment, data_line
 from tasks import events, records
 from tasks.cancel import cancel
 from tasks.jobs import JobKind, JobState
@@ -116,7 +116,7 @@ async def follow(
     )
 
 
-class EventVoice:
+class EventVoice(SseVoice):
     """``stream.Voice`` of the native dialect: every event as it was journalled."""
 
     async def tell(self, entry: Entry) -> bytes:

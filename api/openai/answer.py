@@ -12,7 +12,7 @@ from typing import Any
 
 from api.context import VERSION, Context
 from api.errors import Problem, of_end
-from api.stream import comment
+from api.stream import SseVoice, comment
 from tasks import records
 from tasks.events import (
     Alternative,
@@ -76,7 +76,7 @@ class Answer:
         return Made() if record is None else Made.kept(record.text, record.reasoning, record.calls)
 
 
-class ChunkVoice:
+class ChunkVoice(SseVoice):
     """``stream.Voice`` of chat completions: role, thoughts, text, calls, finish, usage if asked for,
     ``[DONE]``.
     """
