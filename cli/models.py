@@ -1,4 +1,4 @@
-"""``hearth models``: what was found, and why one of them cannot be used."""
+"""``hearth models``: what was found, what it needs on the card, and why one of them cannot be used."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from cli.client import Client
 from cli.output import print_json, print_table, size
 
-_COLUMNS = ("model", "kind", "family", "size", "context", "state")
+_COLUMNS = ("model", "kind", "family", "size", "needs", "context", "state")
 
 
 def ls(client: Client, *, as_json: bool) -> None:
@@ -26,6 +26,7 @@ def _row(model: dict[str, Any]) -> tuple[str, ...]:
         facts["kind"],
         facts["family"],
         size(facts["size_bytes"]),
+        _needs(facts),
         str(facts["context"] or ""),
         _state(facts),
     )
@@ -35,4 +36,12 @@ def _state(facts: dict[str, Any]) -> str:
     if facts["problem"]:
         return f"cannot be used: {facts['problem']}"
     words = ["on the card" if facts["is_resident"] else "on disk"]
+    if facts["fits"] is False:
+        words.append("too large for the card")
     return ", ".join([*words, "demo"] if facts["is_demo"] else words)
+
+
+def _needs(facts: dict[str, Any]) -> str:
+    """Card memory; an estimate says so by its ``~``."""
+    told = size(facts["needs_bytes"])
+    return f"~{told}" if facts["needs_basis"] == "estimated" else told

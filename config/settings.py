@@ -155,6 +155,8 @@ class ModelSettings(_Group):
     kv_write: Literal["auto", "row", "copy"] = "auto"
     """How new K/V rows reach the cache: written in place, or copied on the card. ``auto``: in place where a
     probe has shown that card, firmware and package do it right."""
+    margin_mib: Annotated[int, Field(ge=0)] = 256
+    """Card memory, in MiB, that models leave free on a real card; below it nothing more is loaded."""
     prefill: Literal["auto", "chunk", "decode"] = "auto"
     """How prompts go through the layers: by chunks, or token by token, which is slower by far. ``auto``: by
     chunks where a probe has shown that they give the same."""

@@ -28,6 +28,7 @@ from models.llm.package import (
     named_context,
 )
 from models.manifest import MANIFEST, Manifest, PackageProblem, read_manifest, suggested_sampling
+from models.need import NEEDS, beside_graphs, need
 from tasks.board import Catalog, Model
 
 log = logging.getLogger("hearth.catalog")
@@ -46,7 +47,7 @@ def scan(settings: Settings) -> Catalog:
     """
     found: dict[str, Model] = {}
     for directory in _candidates(settings):
-        model = describe(directory)
+        model = describe(directory, settings.data_dir / NEEDS)
         if model.id in found:
             model = _renamed(model, found)
         found[model.id] = model
@@ -105,8 +106,11 @@ def _candidates(settings: Settings) -> Iterator[Path]:
             )
 
 
-def describe(directory: Path) -> Model:
-    """What ``directory`` holds, with the reason in words when it cannot be used."""
+def describe(directory: Path, needs: Path | None = None) -> Model:
+    """What ``directory`` holds, with the reason in words when it cannot be used.
+
+    ``needs`` is the file that remembers how much card memory packages took.
+    """
     blank = Model(
         id=slug(directory.name),
         kind="chat",
@@ -122,7 +126,7 @@ def describe(directory: Path) -> Model:
         return replace(blank, problem=_unreadable(error))
     blank = replace(blank, **_naming(directory, manifest))
     try:
-        return _complete(blank, directory, manifest)
+        return _complete(blank, directory, manifest, needs)
     except PackageProblem as problem:
         return replace(blank, problem=str(problem), size_bytes=_size_bytes(directory))
     except OSError as error:
@@ -139,7 +143,7 @@ def _naming(directory: Path, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _complete(blank: Model, directory: Path, manifest: Manifest) -> Model:
+def _complete(blank: Model, directory: Path, manifest: Manifest, needs: Path | None) -> Model:
     if not is_llm(directory):
         raise PackageProblem(_what_else(directory))
     package = find_package(directory)
@@ -151,6 +155,7 @@ def _complete(blank: Model, directory: Path, manifest: Manifest) -> Model:
         raise PackageProblem(f"tokenizer.json cannot be read ({error}): download it again") from None
     sampling = suggested_sampling(directory) or suggested_sampling(package.layers[0].parent)
     template = chat_template(package.tokenizer)
+    needed = need((*package.layers, package.post), beside_graphs(geometry), needs)
     return replace(
         blank,
         size_bytes=package.size_bytes,
@@ -161,6 +166,8 @@ def _complete(blank: Model, directory: Path, manifest: Manifest) -> Model:
         sampling={**sampling, **manifest.sampling},
         knows_tools=knows_tools(template),
         knows_thinking=knows_thinking(template),
+        needs_bytes=needed.size_bytes,
+        needs_basis=needed.basis,
     )
 
 

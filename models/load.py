@@ -17,6 +17,7 @@ from models.llm.plan import MeasuredCosts
 from models.llm.template import ChatTokenizer
 from models.llm.ways import choose_ways
 from models.manifest import PackageProblem
+from models.need import NEEDS, remember_need
 from tasks.board import Model
 from tasks.errors import LoadFailed, ModelUnusable
 
@@ -51,8 +52,8 @@ def loading(
 ) -> Generator[Progress, None, LoadedModel]:
     """Put ``model`` on ``card``, yielding (files done, files in all); returns the model, ready to answer.
 
-    What a probe of the card finds out is remembered in ``data_dir``, when it is given. A load that fails or
-    is closed half-way leaves nothing behind.
+    What a probe of the card finds out, and how much memory the model took, is remembered in ``data_dir``,
+    when it is given. A load that fails or is closed half-way leaves nothing behind.
 
     Raises:
         ModelUnusable: the catalog says so.
@@ -77,6 +78,9 @@ def loading(
         choose_ways(network, package, options, data_dir / PROBES if data_dir else None)
         context = _context(network, options)
         size_bytes = free_bytes - card.memory().free_bytes
+        if data_dir is not None and size_bytes > 0:
+            graphs = (*package.layers, package.post)
+            remember_need(graphs, card.info.firmware, size_bytes, data_dir / NEEDS)
         return LlmEngine(model.id, network, tokenizer, size_bytes, context)
     except BaseException:
         network.close()

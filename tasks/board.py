@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -46,6 +46,7 @@ class Model:
     package cannot be used, and what to do about it; a usable one has none. ``sampling`` holds the package's
     own values for what a request leaves open, by the names of ``tasks.jobs.Sampling``. ``knows_tools`` and
     ``knows_thinking`` say what its chat template is made for. ``pictures`` is there for ``kind`` ``image``.
+    ``needs_bytes``: card memory it takes, measured when it was loaded or estimated from its files.
     """
 
     id: str
@@ -63,6 +64,8 @@ class Model:
     knows_tools: bool = False
     knows_thinking: bool = False
     pictures: Pictures | None = None
+    needs_bytes: int | None = None
+    needs_basis: Literal["estimated", "measured"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

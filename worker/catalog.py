@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import redis
 
 from config.settings import Settings
 from models.catalog import DEMO_PACKAGES
+from models.need import NEEDS
 from tasks import board, keys
 
 log = logging.getLogger("hearth.monitor")
@@ -39,7 +40,8 @@ class CatalogWatch:
         A directory that is being copied into changes from look to look: it is scanned when it has come to
         rest, that is when two looks agree. The first look of all scans at once.
         """
-        now = signature([self._settings.packages_dir, DEMO_PACKAGES])
+        needs = self._settings.data_dir / NEEDS  # a load has measured what a package takes
+        now = signature([self._settings.packages_dir, DEMO_PACKAGES], [needs])
         at_rest = self._seen is None or now == self._seen
         self._seen = now
         if (now == self._published and self._client.exists(keys.CATALOG)) or not at_rest:
@@ -55,9 +57,11 @@ class CatalogWatch:
         return True
 
 
-def signature(places: list[Path]) -> Signature:
-    """What can be seen of the files without opening them: path, time of change, size."""
-    return frozenset(entry for place in places for entry in _entries(place, _DEPTH))
+def signature(places: Sequence[Path], files: Sequence[Path] = ()) -> Signature:
+    """What can be seen of ``files`` and those below ``places`` unopened: path, time of change, size."""
+    stats = [(str(path), path.stat()) for path in files if path.is_file()]
+    alone = ((path, stat.st_mtime_ns, stat.st_size) for path, stat in stats)
+    return frozenset([*alone, *(entry for place in places for entry in _entries(place, _DEPTH))])
 
 
 def _entries(place: Path, depth: int) -> Iterator[tuple[str, int, int]]:

@@ -19,7 +19,8 @@ async def index(request: Request) -> Response:
     """The models that can be asked, and beside them those that were found but cannot be used, and why."""
     board = context.of(request).board
     catalog, cards = await board.catalog(), await board.cards()
-    told = [model_out(model, cards) for model in catalog.models]
+    margin_bytes = _margin_bytes(request)
+    told = [model_out(model, cards, margin_bytes) for model in catalog.models]
     usable = [model for model in told if model.hearth.problem is None]
     return as_json(
         ModelList(data=usable, unusable=[model for model in told if model.hearth.problem is not None])
@@ -35,10 +36,10 @@ async def show(request: Request, name: str) -> Response:
     model = (await board.catalog()).find(name)
     if model is None:
         raise UnknownModel(f"there is no model {name[:100]!a} here", param="model")
-    return as_json(model_out(model, await board.cards()))
+    return as_json(model_out(model, await board.cards(), _margin_bytes(request)))
 
 
-def model_out(model: Model, cards: tuple[CardFacts, ...]) -> ModelOut:
+def model_out(model: Model, cards: tuple[CardFacts, ...], margin_bytes: int) -> ModelOut:
     on_cards = {
         resident.model: resident for card in cards if card.residents for resident in card.residents.models
     }
@@ -53,6 +54,22 @@ def model_out(model: Model, cards: tuple[CardFacts, ...]) -> ModelOut:
         knows_tools=model.knows_tools,
         knows_thinking=model.knows_thinking,
         is_resident=resident is not None,
+        needs_bytes=model.needs_bytes,
+        needs_basis=model.needs_basis,
+        fits=_fits(model, cards, margin_bytes),
         problem=model.problem,
     )
     return ModelOut(id=model.id, created=model.created_at_s, hearth=facts)
+
+
+def _fits(model: Model, cards: tuple[CardFacts, ...], margin_bytes: int) -> bool | None:
+    """Whether one of the cards can hold the model when nothing else is on it."""
+    told = [card.residents for card in cards if card.residents is not None]
+    if model.needs_bytes is None or not told:
+        return None
+    rooms = [card.memory_total_bytes - (0 if card.is_virtual else margin_bytes) for card in told]
+    return model.needs_bytes <= max(rooms)
+
+
+def _margin_bytes(request: Request) -> int:
+    return context.of(request).settings.models.margin_mib << 20

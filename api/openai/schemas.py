@@ -291,6 +291,16 @@ class ModelFacts(BaseModel):
     knows_tools: Annotated[bool, Field(description="Its chat template shows `tools` to it.")]
     knows_thinking: Annotated[bool, Field(description="It can think before it answers.")]
     is_resident: Annotated[bool, Field(description="On a card now: the next job need not wait for loading.")]
+    needs_bytes: Annotated[
+        int | None, Field(description="Card memory it takes; null when its files do not tell.")
+    ]
+    needs_basis: Annotated[
+        Literal["estimated", "measured"] | None, Field(description="From its files, or when it was loaded.")
+    ]
+    fits: Annotated[
+        bool | None,
+        Field(description="Whether an empty card can hold it; null while no card has been heard of."),
+    ]
     problem: Annotated[str | None, Field(description="Why it cannot be used, and what to do about it.")]
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from pathlib import Path
-from typing import Any
 
 from config.settings import ModelSettings
 from hardware.card import KvWrite, Prefill
 from models.llm.network import Network
 from models.llm.package import LlmPackage
 from models.llm.probe import Findings, probe
+from models.remembered import fingerprint, recall, remember
 
 log = logging.getLogger("hearth.models")
 
@@ -37,8 +35,8 @@ def choose_ways(network: Network, package: LlmPackage, options: ModelSettings, m
 
 
 def _remembered_or_tried(network: Network, package: LlmPackage, memory: Path | None) -> Findings:
-    key = _key(package, network.card.info.firmware)
-    known = _read(memory) if memory else {}
+    key = fingerprint((*package.layers, package.post), network.card.info.firmware)
+    known = recall(memory) if memory else {}
     try:
         entry = known[key]
         return Findings(KvWrite(entry["kv_write"]), Prefill(entry["prefill"]), tuple(entry["problems"]))
@@ -49,30 +47,5 @@ def _remembered_or_tried(network: Network, package: LlmPackage, memory: Path | N
     log.info("probed: K/V rows by %s, prompts by %s", found.kv_write, found.prefill)
     if memory:
         entry = {"kv_write": found.kv_write, "prefill": found.prefill, "problems": list(found.problems)}
-        _write(memory, {**known, key: entry})
+        remember(memory, key, entry)
     return found
-
-
-def _key(package: LlmPackage, firmware: str) -> str:
-    """Changes with any graph file and with the firmware."""
-    digest = hashlib.sha256(firmware.encode())
-    for path in (*package.layers, package.post):
-        stat = path.stat()
-        digest.update(f"{path.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
-
-
-def _read(memory: Path) -> dict[str, Any]:
-    """What is remembered; a file that cannot be read is as good as none: the probe is made again."""
-    try:
-        known = json.loads(memory.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}
-
-
-def _write(memory: Path, known: dict[str, Any]) -> None:
-    memory.parent.mkdir(parents=True, exist_ok=True)
-    fresh = memory.with_suffix(".new")
-    fresh.write_text(json.dumps(known, indent=2) + "\n", "utf-8")
-    fresh.replace(memory)

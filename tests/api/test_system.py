@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import httpx
 import pytest
 import redis
@@ -12,7 +14,7 @@ from config.settings import CHECKOUT, Settings
 from tasks import board, keys
 from tasks.board import Hold
 from tests.api.conftest import client_of
-from tests.api.support import BROKEN, CARD, StandIn, ask, publish
+from tests.api.support import BROKEN, CARD, TINY, StandIn, ask, publish
 
 
 async def test_health_says_that_the_process_lives(client: httpx.AsyncClient) -> None:
@@ -127,6 +129,29 @@ async def test_models_are_listed_with_those_that_cannot_be_used_apart(client: ht
         assert (await client.get(f"/v1/models/{name}")).json()["id"] == "tiny-chat"
     assert "download" in (await client.get("/v1/models/broken")).json()["hearth"]["problem"]
     assert (await client.get("/v1/models/none")).status_code == 404
+
+
+async def test_models_tell_what_they_need_and_whether_a_card_can_hold_it(
+    settings: Settings, house: redis.Redis
+) -> None:
+    needs = {"small": 7_381_975_040, "large": 7_381_975_041}
+    found = [
+        replace(TINY, id=name, aliases=(), needs_bytes=size, needs_basis="measured")
+        for name, size in needs.items()
+    ]
+    publish(house, *found, BROKEN)
+    async with client_of(settings) as client:
+        facts = {
+            name: (await client.get(f"/v1/models/{name}")).json()["hearth"] for name in (*needs, "broken")
+        }
+    assert [facts[name]["fits"] for name in facts] == [True, False, None]
+    assert facts["small"]["needs_bytes"] == needs["small"]
+    residents = board.decode(board.Residents, house.get(keys.residents(CARD)))
+    assert residents is not None
+    house.set(keys.residents(CARD), board.encode(replace(residents, is_virtual=False)))
+    async with client_of(settings) as client:
+        small = (await client.get("/v1/models/small")).json()["hearth"]
+    assert small["fits"] is False, "on a real card a margin stays free"
 
 
 async def test_the_documentation_needs_nothing_from_elsewhere(client: httpx.AsyncClient) -> None:

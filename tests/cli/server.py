@@ -42,6 +42,9 @@ MODEL: dict[str, Any] = {
         "size_bytes": 4 << 20,
         "is_demo": True,
         "is_resident": True,
+        "needs_bytes": 6 << 20,
+        "needs_basis": "estimated",
+        "fits": True,
         "problem": None,
     },
 }

@@ -176,7 +176,7 @@ def test_models_are_listed_with_what_is_wrong_with_them(server: Server, capsys: 
     server.routes["GET /v1/models"] = httpx.Response(200, json={"data": [MODEL], "unusable": [broken]})
     models.ls(server.client(), as_json=False)
     rows = capsys.readouterr().out.splitlines()
-    assert rows[1] == "hearth-chat\tchat\tqwen3\t4 MiB\t511\ton the card, demo"
+    assert rows[1] == "hearth-chat\tchat\tqwen3\t4 MiB\t~6 MiB\t511\ton the card, demo"
     assert rows[2].endswith("cannot be used: model.safetensors is missing")
 
 

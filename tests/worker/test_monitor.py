@@ -17,6 +17,7 @@ from hardware.card import CardInfo
 from hardware.choose import card_ids
 from hardware.errors import CardLost
 from hardware.health import Reading
+from models.need import NEEDS
 from tasks import board, keys
 from tasks.connection import connect
 from worker.monitor import Monitor
@@ -243,3 +244,8 @@ def test_the_catalog_is_published_at_once_and_after_a_change_has_come_to_rest(
     assert store.get(keys.CATALOG) == before
     store.delete(keys.CATALOG)
     assert sweep() == ["some-model"]
+    before = store.get(keys.CATALOG)
+    (settings.data_dir / NEEDS).write_text("{}")  # a load has measured what a model takes
+    sweep()
+    sweep()
+    assert store.get(keys.CATALOG) != before
