@@ -139,7 +139,8 @@ class Submission:
     """What every job has beside its work.
 
     ``has_reader``: somebody waits on the line, so the job may be cancelled when nobody reads any more.
-    ``deadline_at_ms`` and ``created_at_ms`` are wall-clock milliseconds since the epoch.
+    ``deadline_at_ms`` and ``created_at_ms`` are wall-clock milliseconds since the epoch. ``retry_of`` is the
+    job of the same batch that did not succeed and that this one takes the place of.
     """
 
     id: JobId
@@ -151,6 +152,7 @@ class Submission:
     batch: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    retry_of: JobId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,18 +185,30 @@ class Resize(StrEnum):
     FILL = "fill"
 
 
+class MaskBy(StrEnum):
+    """What in a mask says that a place is redrawn.
+
+    ``WHITE``: its brightness (black stays), as AUTOMATIC1111's clients send it. ``TRANSPARENT``: its alpha
+    channel (opaque stays), as OpenAI's do; a mask without one leaves nothing to redraw.
+    """
+
+    WHITE = "white"
+    TRANSPARENT = "transparent"
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """The picture to start from, kept by the API as ``inputs/<sha256>`` in the data directory.
 
-    ``strength``, above 0 and at most 1, is the share of the schedule that is drawn anew. Where the picture
-    ``mask_sha256`` is white, the source is redrawn; where it is black, it stays; None redraws all of it.
+    ``strength``, above 0 and at most 1, is the share of the schedule that is drawn anew. ``mask_sha256``
+    names a picture that says where, by ``mask_by``; None redraws all of it.
     """
 
     sha256: str
     strength: float
     resize: Resize = Resize.STRETCH
     mask_sha256: str | None = None
+    mask_by: MaskBy = MaskBy.WHITE
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +246,10 @@ _ADAPTER: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kin
 def new_job_id() -> JobId:
     """``job_`` and 160 random bits: not to be guessed, so that an id can serve as its own address."""
     return JobId("job_" + secrets.token_hex(20))
+
+
+def new_batch_id() -> str:
+    return "batch_" + secrets.token_hex(12)
 
 
 def queue_of(job: Job) -> QueueName:

@@ -10,6 +10,8 @@ from enum import StrEnum
 MAX_PIXELS = 4096 * 4096
 """More is never decoded: 16.8 megapixels are 50 MB of RGB."""
 
+_MOST_CHUNKS = 100_000
+"""Writers of PNG files use some thousands for the largest pictures."""
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """The SOF markers; the three others of that range are tables. Source: ITU-T T.81, table B.1."""
@@ -59,6 +61,44 @@ def look(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
             "megapixels are taken"
         )
     return header
+
+
+def check_end(data: bytes, header: Header) -> None:
+    """Follow the file's own framing to its end, so that one that was cut short is known before it is decoded.
+
+    Raises:
+        PictureRefused: the file ends before the picture does.
+    """
+    ends = {PictureFormat.PNG: _png_ends, PictureFormat.JPEG: _jpeg_ends, PictureFormat.WEBP: _webp_ends}
+    try:
+        is_whole = ends[header.format](data)
+    except (struct.error, IndexError):
+        is_whole = False
+    if not is_whole:
+        raise PictureRefused("the picture is cut short: the file ends before it does")
+
+
+def _png_ends(data: bytes) -> bool:
+    """Whether the chunks lead to an IEND. Source: PNG specification, third edition, 5.3."""
+    at = 8
+    for _ in range(_MOST_CHUNKS):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        at += length + 12
+        if kind == b"IEND":
+            return bool(at <= len(data))
+    raise PictureRefused(f"the PNG is in more than {_MOST_CHUNKS} pieces")
+
+
+def _jpeg_ends(data: bytes) -> bool:
+    """Whether there is an end mark behind the frame; thumbnails, which have their own, stand before it."""
+    for marker, at, length in jpeg_segments(data):
+        if marker in _JPEG_FRAMES:
+            return data.find(b"\xff\xd9", at + length) >= 0
+    return False
+
+
+def _webp_ends(data: bytes) -> bool:
+    return int.from_bytes(data[4:8], "little") + 8 <= len(data)
 
 
 def _header(data: bytes) -> Header:
