@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -17,12 +15,12 @@ from api.openai.messages import messages
 from api.openai.sampling import sampling, template_options, thinking
 from api.openai.schemas import ChatRequest
 from api.openai.tools import tool_choice, tools
-from config.settings import LimitSettings, Settings
+from api.terms import Terms as Terms
+from config.settings import Settings
 from tasks.board import Model
 from tasks.errors import ContextTooLong
-from tasks.jobs import ChatJob, JobClass, Message, Submission, new_job_id
+from tasks.jobs import ChatJob, JobClass, Message
 
-_METADATA_KEY, _METADATA_VALUE = 64, 512
 _WANTED = {
     "bool_type": "true or false",
     "dict_type": "an object",
@@ -39,17 +37,6 @@ _WANTED = {
 _PARAM_CHARACTERS = 200
 
 Fields = TypeVar("Fields", bound=BaseModel)
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What a request asks of the queue, beside its work."""
-
-    owner: str
-    job_class: JobClass
-    has_reader: bool = False
-    deadline_s: float | None = None
-    batch: str | None = None
 
 
 def validated(kind: type[Fields], body: object) -> Fields:
@@ -85,23 +72,7 @@ def chat_job(request: ChatRequest, model: Model, terms: Terms, settings: Setting
     turns = messages(request.messages, model, settings.limits)
     _refuse_certainly_too_long(turns, model)
     offered = tools(request, model)
-    now_ms = time.time_ns() // 1_000_000
-    default_s = (
-        settings.queue.chat_deadline_s
-        if terms.job_class is JobClass.CHAT
-        else settings.queue.batch_deadline_s
-    )
-    submission = Submission(
-        id=new_job_id(),
-        owner=terms.owner,
-        job_class=terms.job_class,
-        created_at_ms=now_ms,
-        has_reader=terms.has_reader,
-        deadline_at_ms=now_ms + round((terms.deadline_s or default_s) * 1000),
-        batch=terms.batch,
-        metadata=_metadata(request.metadata, settings.limits),
-        warnings=tuple(warnings(request)),
-    )
+    submission = terms.submission(settings, metadata=request.metadata, warnings=tuple(warnings(request)))
     return ChatJob(
         submission,
         model.id,
@@ -113,23 +84,6 @@ def chat_job(request: ChatRequest, model: Model, terms: Terms, settings: Setting
         calls_once=request.parallel_tool_calls is False,
         thinking=thinking(request),
     )
-
-
-def _metadata(value: dict[str, str] | None, limits: LimitSettings) -> dict[str, str]:
-    pairs = value or {}
-    if len(pairs) > limits.metadata_pairs:
-        raise Refusal(
-            "invalid_value", f"'metadata' may hold at most {limits.metadata_pairs} pairs", "metadata"
-        )
-    for key, text in pairs.items():
-        if len(key) > _METADATA_KEY:
-            raise Refusal(
-                "invalid_value", f"a key of 'metadata' exceeds {_METADATA_KEY} characters", "metadata"
-            )
-        if len(text) > _METADATA_VALUE:
-            where = f"metadata.{key}"
-            raise Refusal("invalid_value", f"'{where}' exceeds {_METADATA_VALUE} characters", where)
-    return pairs
 
 
 def _refuse_certainly_too_long(turns: Sequence[Message], model: Model) -> None:

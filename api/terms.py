@@ -1,0 +1,71 @@
+"""What a request asks of the queue, beside its work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from api.errors import Refusal
+from config.settings import LimitSettings, Settings
+from tasks.jobs import JobClass, Submission, new_job_id
+
+_METADATA_KEY, _METADATA_VALUE = 64, 512
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Whose the job is and how it waits; ``deadline_s`` None takes the settings' for its class."""
+
+    owner: str
+    job_class: JobClass
+    has_reader: bool = False
+    deadline_s: float | None = None
+    batch: str | None = None
+
+    def submission(
+        self,
+        settings: Settings,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        warnings: tuple[str, ...] = (),
+    ) -> Submission:
+        """A new job's own part, with a new id. Raises Refusal for metadata beyond its bounds."""
+        now_ms = time.time_ns() // 1_000_000
+        deadline_s = self.deadline_s or _deadline_s(self.job_class, settings)
+        return Submission(
+            id=new_job_id(),
+            owner=self.owner,
+            job_class=self.job_class,
+            created_at_ms=now_ms,
+            has_reader=self.has_reader,
+            deadline_at_ms=now_ms + round(deadline_s * 1000),
+            batch=self.batch,
+            metadata=_checked(metadata or {}, settings.limits),
+            warnings=warnings,
+        )
+
+
+def _deadline_s(job_class: JobClass, settings: Settings) -> float:
+    queue = settings.queue
+    return {
+        JobClass.CHAT: queue.chat_deadline_s,
+        JobClass.IMAGE: queue.image_deadline_s,
+        JobClass.BATCH: queue.batch_deadline_s,
+    }[job_class]
+
+
+def _checked(pairs: Mapping[str, str], limits: LimitSettings) -> Mapping[str, str]:
+    if len(pairs) > limits.metadata_pairs:
+        raise Refusal(
+            "invalid_value", f"'metadata' may hold at most {limits.metadata_pairs} pairs", "metadata"
+        )
+    for key, text in pairs.items():
+        if len(key) > _METADATA_KEY:
+            raise Refusal(
+                "invalid_value", f"a key of 'metadata' exceeds {_METADATA_KEY} characters", "metadata"
+            )
+        if len(text) > _METADATA_VALUE:
+            where = f"metadata.{key}"
+            raise Refusal("invalid_value", f"'{where}' exceeds {_METADATA_VALUE} characters", where)
+    return pairs
