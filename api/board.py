@@ -103,3 +103,11 @@ def resolve(catalog: Catalog, name: str, kind: str) -> Model:
     if model.kind != kind:
         raise Refusal("unsupported_value", f"the model '{model.id}' answers {model.kind} jobs only", "model")
     return model
+
+
+def default_model(catalog: Catalog, kind: str) -> Model:
+    """The model for those who name none: the first usable one, demo models last. Raises UnknownModel."""
+    usable = [model for model in catalog.models if model.kind == kind and not model.problem]
+    if not usable:
+        raise UnknownModel(f"there is no model for {kind} jobs here; GET /v1/models lists those there are")
+    return min(usable, key=lambda model: model.is_demo)

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from api.board import Board
 from config.settings import Settings
+from tasks.artifacts import ArtifactStore
 from tasks.journal import Journals
 
 VERSION = "0.1.0"
@@ -45,6 +46,7 @@ class Context:
     redis: Redis
     journals: Journals
     board: Board
+    files: ArtifactStore
     closing: Closing = field(default_factory=Closing)
 
 

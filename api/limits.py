@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import Request
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,16 +22,23 @@ _DRAIN_BYTES = 64 * 1024 * 1024
 """So much of a refused body is read and dropped, so that the client sees our answer instead of a reset."""
 _BODY_S = 60.0
 """A body must have arrived by then."""
+_FORM_FILES, _FORM_FIELDS = 32, 100
+PICTURE_PATHS = ("/v1/jobs", "/v1/images/", "/sdapi/v1/")
+"""Where pictures may come with a request: these paths, and all below those that end in a slash."""
 _JSON_TYPE = re.compile(rb"application/(?:[\w.+-]+\+)?json\s*(?:;|$)", re.IGNORECASE)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class BodyCap:
-    """ASGI middleware: answers 413 to bodies beyond ``limit_bytes``, announced or not."""
+    """ASGI middleware: answers 413 to bodies beyond ``limit_bytes``, announced or not.
 
-    def __init__(self, app: ASGIApp, limit_bytes: int) -> None:
+    Where pictures may come with the request ``picture_limit_bytes`` counts instead.
+    """
+
+    def __init__(self, app: ASGIApp, limit_bytes: int, picture_limit_bytes: int) -> None:
         self._app = app
         self._limit_bytes = limit_bytes
+        self._picture_limit_bytes = max(limit_bytes, picture_limit_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -36,34 +46,39 @@ class BodyCap:
             return
         headers = dict(scope["headers"])
         announced = headers.get(b"content-length", b"0")
-        if announced.isdigit() and int(announced) > self._limit_bytes:
+        limit = self._picture_limit_bytes if _may_hold_pictures(scope["path"]) else self._limit_bytes
+        if announced.isdigit() and int(announced) > limit:
             if headers.get(b"expect", b"").lower() != b"100-continue":
                 await _drain(receive)
-            await self._refuse(scope["path"])(scope, receive, send)
+            refusal = Problem(*_too_large(limit), headers={"connection": "close"})
+            await refusal.response(scope["path"])(scope, receive, send)
             return
-        await self._app(scope, self._counted(receive), send)
+        await self._app(scope, _counted(receive, limit), send)
 
-    def _counted(self, receive: Receive) -> Receive:
-        received = 0
 
-        async def counted() -> Message:
-            nonlocal received
-            message = await receive()
-            if message["type"] == "http.request":
-                received += len(message.get("body", b""))
-                if received > self._limit_bytes:
-                    if message.get("more_body"):
-                        await _drain(receive)
-                    raise Refusal(*self._fault(), connection="close")
-            return message
+def _may_hold_pictures(path: str) -> bool:
+    return any(path == known or (known.endswith("/") and path.startswith(known)) for known in PICTURE_PATHS)
 
-        return counted
 
-    def _fault(self) -> tuple[str, str]:
-        return "payload_too_large", f"the request body exceeds {self._limit_bytes} bytes"
+def _counted(receive: Receive, limit_bytes: int) -> Receive:
+    received = 0
 
-    def _refuse(self, path: str) -> ASGIApp:
-        return Problem(*self._fault(), headers={"connection": "close"}).response(path)
+    async def counted() -> Message:
+        nonlocal received
+        message = await receive()
+        if message["type"] == "http.request":
+            received += len(message.get("body", b""))
+            if received > limit_bytes:
+                if message.get("more_body"):
+                    await _drain(receive)
+                raise Refusal(*_too_large(limit_bytes), connection="close")
+        return message
+
+    return counted
+
+
+def _too_large(limit_bytes: int) -> tuple[str, str]:
+    return "payload_too_large", f"the request body exceeds {limit_bytes} bytes"
 
 
 async def _drain(receive: Receive) -> None:
@@ -79,23 +94,60 @@ async def _drain(receive: Receive) -> None:
         return
 
 
+@asynccontextmanager
+async def _in_time() -> AsyncIterator[None]:
+    """Around the reading of a body. Raises Refusal when it does not come, or not whole."""
+    try:
+        async with asyncio.timeout(_BODY_S):
+            yield
+    except TimeoutError:
+        raise Refusal("request_timeout", f"the request body did not arrive within {_BODY_S:.0f} s") from None
+    except ClientDisconnect:
+        raise Refusal("request_timeout", "the connection was closed before the request body ended") from None
+
+
+def is_form(request: Request) -> bool:
+    """Whether the body is announced as a form with files."""
+    return _media_type(request).startswith(b"multipart/form-data")
+
+
+async def read_form(request: Request) -> list[tuple[str, str | bytes]]:
+    """The fields of a form in their order: text, or the bytes of a file.
+
+    Raises:
+        Refusal: it cannot be taken apart, or holds more parts than any request of ours needs.
+    """
+    async with _in_time():
+        try:
+            form = await request.form(max_files=_FORM_FILES, max_fields=_FORM_FIELDS)
+        except HTTPException as error:  # what Starlette makes of all that the parser refuses
+            raise Refusal("invalid_form", f"the form cannot be read: {error.detail}") from None
+        try:
+            return [
+                (name, value if isinstance(value, str) else await value.read())
+                for name, value in form.multi_items()
+            ]
+        finally:
+            await form.close()
+
+
+def _media_type(request: Request) -> bytes:
+    kind: bytes = dict(request.scope["headers"]).get(b"content-type", b"")
+    return kind.lower()
+
+
 async def read_json(request: Request) -> tuple[bytes, Any]:
     """The body as bytes and as JSON.
 
     Raises:
         Refusal: not announced as JSON, not UTF-8, not JSON, too deep, or text that is not Unicode.
     """
-    if not _JSON_TYPE.match(dict(request.scope["headers"]).get(b"content-type", b"")):
+    if not _JSON_TYPE.match(_media_type(request)):
         raise Refusal(
             "unsupported_media_type", "send the body as JSON, with 'Content-Type: application/json'"
         )
-    try:
-        async with asyncio.timeout(_BODY_S):
-            body = await request.body()
-    except TimeoutError:
-        raise Refusal("request_timeout", f"the request body did not arrive within {_BODY_S:.0f} s") from None
-    except ClientDisconnect:
-        raise Refusal("request_timeout", "the connection was closed before the request body ended") from None
+    async with _in_time():
+        body = await request.body()
     return body, parse_json(body)
 
 

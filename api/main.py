@@ -31,6 +31,7 @@ from api.request_id import Guard
 from config.settings import Settings
 from config.settings import settings as read_settings
 from tasks import app as celery
+from tasks.artifacts import ArtifactStore
 from tasks.connection import connect_async
 from tasks.journal import Journals
 
@@ -49,7 +50,9 @@ def create_app(settings: Settings) -> FastAPI:
     """The application. Redis is reached when it is needed, not here. Raises SettingsError without a Redis."""
     redis = connect_async(settings)
     celery.configure(settings)
-    context = Context(settings, redis, Journals(redis, settings), Board(redis))
+    context = Context(
+        settings, redis, Journals(redis, settings), Board(redis), ArtifactStore(settings.data_dir)
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -75,7 +78,11 @@ def create_app(settings: Settings) -> FastAPI:
     for router in (chat.router, models.router, jobs.router, system.router, device.router, docs.router):
         made.include_router(router)
     # The last one added is the outermost.
-    made.add_middleware(BodyCap, limit_bytes=settings.limits.body_bytes)
+    made.add_middleware(
+        BodyCap,
+        limit_bytes=settings.limits.body_bytes,
+        picture_limit_bytes=settings.limits.picture_body_bytes,
+    )
     made.add_middleware(Keys, api_key=settings.api_key)
     made.add_middleware(Guard)
     _document(made)

@@ -14,7 +14,17 @@ import redis
 
 from config.settings import Settings
 from tasks import board, keys
-from tasks.board import Catalog, Heartbeat, Model, Resident, Residents, Telemetry
+from tasks.artifacts import ArtifactStore
+from tasks.board import (
+    Catalog,
+    Heartbeat,
+    Model,
+    Pictures,
+    PictureSize,
+    Resident,
+    Residents,
+    Telemetry,
+)
 from tasks.claim import Claim, claimed, take_card
 from tasks.connection import connect
 from tasks.engines import Verdict
@@ -31,8 +41,9 @@ from tasks.events import (
     ToolCall,
     Usage,
 )
-from tasks.jobs import ChatJob, FinishReason, JobId
+from tasks.jobs import ChatJob, FinishReason, ImageJob, JobId
 from tasks.made import Made
+from tests.api import painting
 
 CARD = "virtual0"
 TINY = Model(
@@ -58,7 +69,15 @@ BROKEN = Model(
     problem="the post graph is missing: download it again",
 )
 PICTURES = Model(
-    id="pictures", kind="image", directory="/models/p", size_bytes=10, created_at_s=1_760_000_002
+    id="pictures",
+    kind="image",
+    directory="/models/p",
+    size_bytes=10,
+    created_at_s=1_760_000_002,
+    aliases=("org/Pictures",),
+    family="sd15-lcm",
+    is_demo=True,
+    pictures=Pictures((PictureSize(64, 64), PictureSize(64, 96)), (1, 2, 4), 4, from_pictures=True),
 )
 
 
@@ -81,7 +100,7 @@ class StandIn:
 
     ``say a|b|c`` tells these pieces, ``slow N`` tells N pieces 20 ms apart, ``burst N`` tells them as fast as
     it can, ``sleep S`` says nothing for so long, ``wait`` goes on until it is told to stop, ``too long`` and
-    ``lost`` fail; what ``make`` makes tells just those pieces; the rest is echoed.
+    ``lost`` fail; what ``make`` makes tells just those pieces; the rest is echoed. Pictures: ``painting``.
     """
 
     settings: Settings
@@ -135,7 +154,9 @@ class StandIn:
             return claim
 
     def _answer(self, claim: Claim) -> None:
-        assert isinstance(claim.job, ChatJob), "pictures are drawn by a stand-in of their own"
+        if isinstance(claim.job, ImageJob):
+            painting.paint(claim, claim.job, ArtifactStore(self.settings.data_dir), self._stop)
+            return
         asked = claim.job.messages[-1].content
         order, _, rest = asked.partition(" ")
         made, said = 0, Made()

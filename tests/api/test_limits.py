@@ -58,12 +58,20 @@ async def test_a_body_of_ten_megabytes_is_too_large(client: httpx.AsyncClient) -
     assert response.json()["error"]["code"] == "payload_too_large"
 
 
-async def test_a_body_that_hides_its_length_is_counted(client: httpx.AsyncClient) -> None:
-    async def endless() -> AsyncIterator[bytes]:
-        for _ in range(100):
-            yield b" " * 100_000
+async def test_where_pictures_may_come_a_body_may_be_larger(client: httpx.AsyncClient) -> None:
+    assert (await client.post("/v1/jobs", json=ask(user="x" * 10_000_000))).status_code == 202
+    assert (await client.post("/v1/jobs", json=ask(user="x" * 34_000_000))).status_code == 413
 
-    response = await client.post("/v1/jobs", content=endless(), headers={"Content-Type": "application/json"})
+
+@pytest.mark.parametrize(("path", "megabytes"), [("/v1/chat/completions", 5), ("/v1/jobs", 34)])
+async def test_a_body_that_hides_its_length_is_counted(
+    client: httpx.AsyncClient, path: str, megabytes: int
+) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(megabytes):
+            yield b" " * 1_000_000
+
+    response = await client.post(path, content=endless(), headers={"Content-Type": "application/json"})
     assert response.status_code == 413
     assert response.json()["error"]["type"] == "invalid_request_error"
 

@@ -1,0 +1,1 @@
+"""What every dialect needs to ask for pictures: checks, input pictures, waiting, files."""

@@ -1,0 +1,98 @@
+"""Pictures that come with a request: taken out of whatever form they came in, looked at, kept for the worker.
+
+Nothing is decoded here: a picture's header and framing say enough to refuse what no worker should see.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from api.errors import Refusal
+from api.openai.faults import invalid, wrong_type
+from config.settings import LimitSettings
+from tasks.artifacts import ArtifactStore
+from tasks.pictures.header import Header, PictureRefused, check_end, look
+
+_DATA_URI = re.compile(r"data:[^,;]{0,100}(?:;[^,;]{0,100}){0,4};base64,", re.IGNORECASE)
+_ADDRESS = re.compile(r"\s*(?:https?|ftp|file):", re.IGNORECASE)
+_BLANK = re.compile(r"[ \t\r\n]")
+
+
+@dataclass(frozen=True, slots=True)
+class InputPicture:
+    """A picture as it came, and what its header says. ``sha256`` is its name in the store."""
+
+    data: bytes
+    header: Header
+    sha256: str
+
+
+async def from_value(value: object, where: str, limits: LimitSettings) -> InputPicture:
+    """The picture that ``value`` holds: bytes of a file, base64, or a ``data:`` address with base64.
+
+    ``where`` is the name of the field, for the refusal.
+
+    Raises:
+        Refusal: no text; an address that would have to be fetched; broken base64; no picture, one cut short,
+            or one beyond ``limits``.
+    """
+    if not isinstance(value, str | bytes):
+        raise wrong_type(where, "a picture in base64, or a data: URI", value)
+    # 20 MB of base64 and their hash take a tenth of a second of a small computer.
+    return await asyncio.to_thread(_taken, value, where, limits)
+
+
+async def keep(pictures: Iterable[InputPicture], files: ArtifactStore) -> None:
+    """Put the pictures where the worker finds them; to be done before their job is submitted.
+
+    Raises:
+        DiskFull: no room is left.
+    """
+    unique = {picture.sha256: picture.data for picture in pictures}
+    for data in unique.values():
+        await asyncio.to_thread(files.spool, data)
+
+
+def _taken(value: str | bytes, where: str, limits: LimitSettings) -> InputPicture:
+    data = value if isinstance(value, bytes) else _decoded(value, where, limits)
+    if not data:
+        raise invalid(where, "a picture: it is empty")
+    if len(data) > limits.picture_bytes:
+        raise _too_large(where, limits)
+    try:
+        header = look(data, limits.picture_pixels)
+        check_end(data, header)
+    except PictureRefused as refused:
+        raise Refusal("invalid_image", f"'{where}': {refused}", where) from None
+    return InputPicture(data, header, hashlib.sha256(data).hexdigest())
+
+
+def _decoded(text: str, where: str, limits: LimitSettings) -> bytes:
+    head = _DATA_URI.match(text)
+    if head is not None:
+        text = text[head.end() :]
+    elif text[:5].lower() == "data:":
+        raise invalid(where, "base64 behind 'data:image/png;base64,'")
+    elif _ADDRESS.match(text):
+        raise Refusal(
+            "unsupported_value",
+            f"'{where}': addresses are not fetched; send the picture itself, in base64 or as a data: URI",
+            where,
+        )
+    if len(text) > limits.picture_bytes * 2:  # a third more than the bytes, and line feeds
+        raise _too_large(where, limits)
+    try:
+        return base64.b64decode(_BLANK.sub("", text), validate=True)
+    except (binascii.Error, ValueError):  # ValueError: not ASCII
+        raise Refusal("invalid_image", f"'{where}' is not valid base64", where) from None
+
+
+def _too_large(where: str, limits: LimitSettings) -> Refusal:
+    most = limits.picture_bytes
+    return Refusal("image_too_large", f"'{where}': the picture's file exceeds {most} bytes", where)
