@@ -15,14 +15,14 @@ from kombu.exceptions import OperationalError
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
-from api import device, docs, system
+from api import device, docs, queue, system
 from api.auth import Keys
 from api.board import Board
 from api.context import VERSION, Context
 from api.device_schemas import ThresholdsPatch
 from api.errors import Problem
 from api.jobs import routes as jobs
-from api.jobs.schemas import JobRequest
+from api.jobs.schemas import JobRequest, PauseRequest, ResumeRequest
 from api.limits import BodyCap
 from api.openai import chat, models
 from api.openai.request import refusal_of
@@ -75,7 +75,15 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     made.state.context = context
-    for router in (chat.router, models.router, jobs.router, system.router, device.router, docs.router):
+    for router in (
+        chat.router,
+        models.router,
+        jobs.router,
+        system.router,
+        queue.router,
+        device.router,
+        docs.router,
+    ):
         made.include_router(router)
     # The last one added is the outermost.
     made.add_middleware(
@@ -127,7 +135,10 @@ def _document(made: FastAPI) -> None:
         if made.openapi_schema is None:
             document = plain()
             template = "#/components/schemas/{model}"
-            bodies = [(each, "validation") for each in (ChatRequest, JobRequest, ThresholdsPatch)]
+            bodies = [
+                (each, "validation")
+                for each in (ChatRequest, JobRequest, ThresholdsPatch, PauseRequest, ResumeRequest)
+            ]
             _, definitions = models_json_schema(bodies, ref_template=template)  # type: ignore[arg-type]
             schemas = document["components"]["schemas"]
             schemas.update(definitions["$defs"])

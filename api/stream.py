@@ -22,6 +22,8 @@ from api.context import Context
 from api.errors import Problem, shutting_down
 from api.follow import Following, place_of
 from api.request_id import problem_of
+from tasks import keys, pauses
+from tasks.board import Hold
 from tasks.events import Held, Loading, Queued, Started, is_terminal
 from tasks.jobs import JobId
 from tasks.journal import Entry
@@ -207,9 +209,9 @@ class _Waiting:
             return b""
         place = await place_of(self._context, self._job_id)
         words = b"" if place is None else self._place(place)
-        held = resting(await self._context.board.cards())
-        if held is not None and held.hold is not None:
-            words += self._voice.aside(f"held reason={held.hold.reason} {held.hold.message}")
+        held = await self._hold()
+        if held is not None:
+            words += self._voice.aside(f"held reason={held.reason} {held.message}")
         # The job may have begun while we asked.
         if not self._is_queued or (words == self._told and time.monotonic() - self._told_s < POSITION_S):
             return b""
@@ -217,6 +219,18 @@ class _Waiting:
 
     def _place(self, position: int) -> bytes:
         return self._voice.aside(f"queued position={position}")
+
+    async def _hold(self) -> Hold | None:
+        """Why the job is not begun: all cards rest, or an operator has paused its queue."""
+        card = resting(await self._context.board.cards())
+        if card is not None:
+            return card.hold
+        stopped = await self._context.board.pauses()
+        if not stopped:
+            return None
+        queue = await self._context.redis.hget(keys.job(self._job_id), "queue")
+        pause = pauses.over(queue.decode(), stopped) if isinstance(queue, bytes) else None
+        return None if pause is None else pause.hold
 
     def _remember(self, words: bytes) -> bytes:
         self._told, self._told_s = words, time.monotonic()

@@ -1,4 +1,4 @@
-"""The state of the house: the queue, the cards, whether it lives, whether it is ready. Touches no card."""
+"""The state of the house: the cards, whether it lives, whether it is ready. Touches no card."""
 
 from __future__ import annotations
 
@@ -12,26 +12,24 @@ from api import context
 from api.board import CardFacts
 from api.context import VERSION, Context
 from api.jobs.schemas import (
-    CardHold,
     CardList,
     CardOut,
     Health,
     HeartbeatOut,
     HoldOut,
-    QueueOut,
-    QueueRow,
     Ready,
     ResidentOut,
     TelemetryOut,
 )
 from api.respond import as_json, errors, seconds
-from tasks import keys, records
+from tasks import keys, pauses
 from tasks.board import Heartbeat, Hold, Telemetry
 from tasks.errors import NotReady
 
 log = logging.getLogger("hearth.api")
 router = APIRouter(tags=["The house"])
 
+_CHECKS = ("redis", "catalog", "worker", "monitor", "card", "queue")
 _STARTED_S = time.monotonic()
 
 
@@ -52,14 +50,16 @@ async def health() -> Response:
     operation_id="ready",
 )
 async def ready(request: Request) -> Response:
-    """A job sent now would be worked on: Redis, models, a worker, the monitor, a card that is not held."""
+    """A job sent now would be worked on: Redis, models, a worker, the monitor, a card that is not held, and a
+    queue that is not paused.
+    """
     verdict = await readiness(context.of(request))
     headers = None if verdict.ready else {"Retry-After": "2"}
     return as_json(verdict, 200 if verdict.ready else 503, headers)
 
 
 async def readiness(shared: Context) -> Ready:
-    why: dict[str, str | None] = dict.fromkeys(("redis", "catalog", "worker", "monitor", "card"))
+    why: dict[str, str | None] = dict.fromkeys(_CHECKS)
     try:
         has_monitor = await shared.redis.exists(keys.MONITOR)
         cards = await shared.board.cards()
@@ -67,6 +67,7 @@ async def readiness(shared: Context) -> Ready:
         why["worker"] = _worker_fault(cards)
         why["monitor"] = None if has_monitor else "the monitor has not done its rounds lately"
         why["card"] = _card_fault(cards)
+        why["queue"] = await _queue_fault(shared)
     except (RedisError, OSError) as error:
         log.warning("not ready: Redis did not answer: %s", error)
         for name in why:
@@ -98,27 +99,18 @@ def _card_fault(cards: tuple[CardFacts, ...]) -> str | None:
     return "; ".join(told) or "no card is served"
 
 
-@router.get("/v1/queue", response_model=QueueOut, responses=errors(503), operation_id="show_queue")
-async def queue(request: Request) -> Response:
-    """What waits and runs in each queue, in the order in which they are served."""
-    overview = await records.overview(context.of(request).redis)
-    rows = [
-        QueueRow.model_validate(
-            {
-                "name": row.name,
-                "class": row.job_class,
-                "model": row.model,
-                "queued": row.queued,
-                "running": row.running,
-                "oldest_ready_at": None if row.oldest_ready_ms is None else seconds(row.oldest_ready_ms),
-                "is_paused": row.paused,
-            }
-        )
-        for row in overview.queues
-    ]
-    holds = [CardHold(card=card, **hold_out(hold).model_dump()) for card, hold in overview.holds.items()]
-    queued, running = sum(row.queued for row in rows), sum(row.running for row in rows)
-    return as_json(QueueOut(queued=queued, running=running, queues=rows, holds=holds))
+async def _queue_fault(shared: Context) -> str | None:
+    """Why nothing that could be asked would be served; None when some queue is."""
+    stopped = await shared.board.pauses()
+    if not stopped:
+        return None
+    try:
+        catalog = await shared.board.catalog()
+    except NotReady:
+        return None
+    asked = [f"{model.kind}.{model.id}" for model in catalog.models if not model.problem]
+    told = [pause.message for queue in asked if (pause := pauses.over(queue, stopped)) is not None]
+    return "; ".join(dict.fromkeys(told)) if len(told) == len(asked) and told else None
 
 
 @router.get("/v1/device", response_model=CardList, responses=errors(503), operation_id="list_cards")

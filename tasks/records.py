@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import redis.asyncio
 
-from tasks import board, jobs, keys, outcome, scripts
+from tasks import board, jobs, keys, outcome, pauses, scripts
 from tasks.board import Hold
 from tasks.connection import replies
 from tasks.events import ArtifactRef, Failed, Terminal, Timings, Usage
@@ -109,12 +109,13 @@ class QueueLine:
 
 @dataclass(frozen=True, slots=True)
 class QueueOverview:
-    """All queues in class order, and every card that is held now."""
+    """All queues in class order, every card that is held now, and what an operator paused, by scope."""
 
     queues: tuple[QueueLine, ...]
     queued: int
     running: int
     holds: Mapping[str, Hold]
+    pauses: pauses.Pauses = field(default_factory=dict)
 
 
 async def fetch(client: redis.asyncio.Redis, job_id: JobId | str) -> JobRecord | None:
@@ -185,13 +186,14 @@ async def overview(client: redis.asyncio.Redis) -> QueueOverview:
     cards = sorted(card.decode() for card in await replies(client).smembers(keys.CARDS))
     running = await _running_by_queue(client)
     async with client.pipeline(transaction=False) as pipe:
-        pipe.smembers(keys.PAUSED)
+        pipe.hgetall(keys.PAUSES)
         for card in cards:
             pipe.get(keys.hold(card))
         for name in names:
             pipe.zcard(keys.queue(name))
             pipe.zrange(keys.queue(name), 0, 0, withscores=True)
         paused, *rest = await pipe.execute()
+    stopped = pauses.decode(paused)
     holds = {
         card: hold
         for card, raw in zip(cards, rest[: len(cards)], strict=True)
@@ -199,10 +201,10 @@ async def overview(client: redis.asyncio.Redis) -> QueueOverview:
     }
     told = rest[len(cards) :]
     lines = tuple(
-        _line(name, queued, oldest, running.get(name, 0), name.encode() in paused)
+        _line(name, queued, oldest, running.get(name, 0), pauses.is_paused(name, stopped))
         for name, queued, oldest in zip(names, told[::2], told[1::2], strict=True)
     )
-    return QueueOverview(lines, sum(line.queued for line in lines), sum(running.values()), holds)
+    return QueueOverview(lines, sum(line.queued for line in lines), sum(running.values()), holds, stopped)
 
 
 def _line(name: str, queued: int, oldest: Sequence[Any], running: int, paused: bool) -> QueueLine:
@@ -250,11 +252,12 @@ async def _matching(client: redis.asyncio.Redis, ids: Sequence[str], wanted: _Fi
 
 async def _hold(client: redis.asyncio.Redis, fields: Mapping[bytes, bytes]) -> Hold | None:
     """A running job rests with its card; a queued one when its queue is paused or no card works."""
+    stopped = pauses.over(fields[b"queue"].decode(), await pauses.read(client))
     if fields[b"state"] == b"running":
-        return board.decode(Hold, await replies(client).get(keys.hold(fields[b"card"].decode())))
-    queue = fields[b"queue"].decode()
-    if await client.sismember(keys.PAUSED, queue):
-        return Hold("operator", f"the queue {queue} is paused", int(fields[b"ready_at"]))
+        resting = board.decode(Hold, await replies(client).get(keys.hold(fields[b"card"].decode())))
+        return stopped.hold if resting is None and stopped is not None and stopped.rests else resting
+    if stopped is not None:
+        return stopped.hold
     cards = [card.decode() for card in await replies(client).smembers(keys.CARDS)]
     if not cards:
         return None

@@ -30,6 +30,7 @@ _KEYS = {
     "watched": keys.WATCHED,
     "counts": keys.COUNTS,
     "rates": keys.RATES,
+    "pauses": keys.PAUSES,
     "cards": keys.CARDS,
     "clock": keys.CLOCK,
     "wake": keys.WAKE,

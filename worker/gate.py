@@ -88,7 +88,7 @@ class FactReader:
             pipe.get(keys.hold(card_id))
         else:
             pipe.eval(_HOLD_WHEN_BLIND, 2, keys.hold(card_id), keys.telemetry(card_id), _BLIND, _BLIND_TTL_MS)
-        pipe.smembers(keys.PAUSED)
+        pipe.hkeys(keys.PAUSES)
         pipe.get(keys.CATALOG)
         pipe.smembers(keys.QUEUES)
         pipe.get(keys.THRESHOLDS)
@@ -222,7 +222,7 @@ class Gate(bootsteps.StartStopStep):
             self._told = now
             if facts.held is None:
                 self._was_open = True
-                log.info("open for %d queues", len(facts.queues - facts.paused))
+                log.info("open for %d queues", len(steering.level(facts)))
             else:
                 # Before it was ever open, a worker waits for its first reading: that is no warning.
                 loud = logging.WARNING if self._was_open else logging.INFO

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from tasks.jobs import JobClass, QueueName, queue_name
+from tasks.pauses import is_paused
 
 _PLACES: Mapping[str, int] = {job_class.value: place for place, job_class in enumerate(JobClass)}
 _NEVER = float("inf")
@@ -13,7 +14,7 @@ _NEVER = float("inf")
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the gate read: all queues there are, those an operator paused, and the oldest waiting job of each.
+    """What the gate read: all queues there are, the oldest waiting job of each, the scopes that are paused.
 
     ``held`` is why nothing may run now, None when the card may work. ``residents`` are the models on the
     card: not looked at yet, because every model is served as its turn comes.
@@ -34,7 +35,8 @@ def level(facts: Facts) -> tuple[QueueName, ...]:
     """
     if facts.held is not None:
         return ()
-    return tuple(sorted(facts.queues - facts.paused, key=lambda name: _rank(name, facts.oldest_ready_ms)))
+    served = (name for name in facts.queues if not is_paused(name, facts.paused))
+    return tuple(sorted(served, key=lambda name: _rank(name, facts.oldest_ready_ms)))
 
 
 def queues_of(models: Iterable[str], seen: Iterable[str]) -> frozenset[QueueName]:

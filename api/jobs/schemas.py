@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from api.openai.schemas import ChatRequest
 from tasks.jobs import JobKind, JobState
@@ -136,6 +136,36 @@ class CardHold(HoldOut):
     card: str
 
 
+class ResumeRequest(BaseModel):
+    """Which queues go on; every pause within them is taken back."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    job_class: Annotated[
+        Literal["chat", "image", "batch"] | None, Field(alias="class", description="Left out: any.")
+    ] = None
+    model: Annotated[str | None, Field(min_length=1, description="Left out: any.")] = None
+
+
+class PauseRequest(ResumeRequest):
+    """Which queues rest."""
+
+    message: Annotated[str, Field(max_length=200, description="Why, for everybody who waits.")] = ""
+    rest_running: Annotated[
+        bool, Field(description="A running job rests between two steps instead of being finished.")
+    ] = False
+
+
+class PauseOut(BaseModel):
+    """One pause. null: of any."""
+
+    job_class: Annotated[str | None, Field(alias="class")]
+    model: str | None
+    message: str
+    since: Seconds
+    rest_running: bool
+
+
 class QueueOut(BaseModel):
     """Everything that waits and runs, whoever it belongs to: counts only."""
 
@@ -144,6 +174,7 @@ class QueueOut(BaseModel):
     running: int
     queues: list[QueueRow]
     holds: list[CardHold]
+    pauses: Annotated[list[PauseOut], Field(description="What an operator has paused.")]
 
 
 class ResidentOut(BaseModel):
@@ -203,7 +234,7 @@ class Health(BaseModel):
 
 class Ready(BaseModel):
     ready: bool
-    checks: Annotated[dict[str, bool], Field(description="redis, catalog, worker, monitor, card.")]
+    checks: Annotated[dict[str, bool], Field(description="redis, catalog, worker, monitor, card, queue.")]
     why: Annotated[list[str], Field(description="One sentence for each check that failed.")]
 
 

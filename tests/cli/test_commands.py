@@ -8,7 +8,7 @@ import json
 import httpx
 import pytest
 
-from cli import jobs, models
+from cli import jobs, models, queue
 from cli.chat import Question, chat
 from cli.errors import CliError
 from tests.cli.server import ANSWER, JOB, JOB_ID, MODEL, Broken, Server, event
@@ -199,3 +199,49 @@ def test_refusals_are_one_line(server: Server, response: httpx.Response, told: s
     with pytest.raises(CliError, match=told) as refusal:
         jobs.show(server.client(), JOB_ID, as_json=False)
     assert "\n" not in refusal.value.message
+
+
+QUEUE = {
+    "queued": 3,
+    "running": 1,
+    "queues": [
+        {
+            "name": "chat.hearth-chat",
+            "class": "chat",
+            "model": "hearth-chat",
+            "queued": 3,
+            "running": 1,
+            "oldest_ready_at": None,
+            "is_paused": True,
+        }
+    ],
+    "holds": [{"card": "virtual-0", "reason": "thermal", "message": "81 C", "since": 1_795_000_000.0}],
+    "pauses": [
+        {
+            "class": "chat",
+            "model": None,
+            "message": "dusting",
+            "since": 1_795_000_000.0,
+            "rest_running": True,
+        }
+    ],
+}
+
+
+def test_the_queue_shows_holds_pauses_and_what_waits(server: Server, capsys: Captured) -> None:
+    server.routes["GET /v1/queue"] = httpx.Response(200, json=QUEUE)
+    queue.show(server.client(), as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "virtual-0 is held (thermal): 81 C"
+    assert lines[1].startswith("paused: chat.*, the running job rests: dusting (for ")
+    assert lines[3].split("\t") == ["chat.hearth-chat", "3", "1", "", "paused"]
+
+
+def test_pausing_and_resuming_send_only_what_was_given(server: Server, capsys: Captured) -> None:
+    for what in ("pause", "resume"):
+        server.routes[f"POST /v1/queue/{what}"] = httpx.Response(200, json=QUEUE)
+    asked = {"class": None, "model": "hearth-chat", "rest_running": False, "message": None}
+    queue.pause(server.client(), asked, as_json=True)
+    assert json.loads(capsys.readouterr().out) == QUEUE
+    queue.resume(server.client(), {"class": None, "model": None}, as_json=True)
+    assert server.sent("POST") == [{"model": "hearth-chat"}, {}]

@@ -9,12 +9,13 @@ import redis
 import redis.asyncio
 
 from config.settings import Settings
-from tasks import events, keys
+from tasks import events, keys, pauses
 from tasks.cancel import cancel
 from tasks.claim import Owner, claimed, take_card
 from tasks.errors import ContextTooLong, Shutdown
 from tasks.events import Failed, Loading, Usage
 from tasks.jobs import Call, FinishReason, JobClass, JobKind, JobState
+from tasks.pauses import Scope
 from tasks.records import Progress, fetch, overview, page, position
 from tasks.submit import submit_many
 from tests.tasks.conftest import Accept
@@ -234,11 +235,25 @@ async def test_one_card_that_works_is_enough_for_a_waiting_job(
 async def test_a_paused_queue_holds_its_jobs(
     accept: Accept, astore: redis.asyncio.Redis, store: redis.Redis
 ) -> None:
-    store.sadd(keys.PAUSED, "chat.tiny")
+    await pauses.pause(astore, Scope(JobClass.CHAT, "tiny"))
     record = await fetch(astore, (await accept()).submission.id)
     assert record is not None
     assert record.hold is not None
     assert record.hold.reason == "operator"
+
+
+async def test_a_running_job_is_held_by_a_pause_that_says_so(
+    accept: Accept, astore: redis.asyncio.Redis, store: redis.Redis, owner: Owner
+) -> None:
+    job = await accept()
+    with claimed(job.submission.id, owner) as mine:
+        assert mine is not None
+        for rests in (False, True):
+            await pauses.pause(astore, Scope(), rests=rests)
+            record = await fetch(astore, job.submission.id)
+            assert record is not None
+            assert (record.hold is not None) is rests
+        mine.append(DONE)
 
 
 async def test_the_overview_counts_every_queue(
@@ -249,7 +264,7 @@ async def test_the_overview_counts_every_queue(
     running = await accept()
     await accept()
     hold_card(store, "c0", "thermal")
-    store.sadd(keys.PAUSED, "batch.sd.1.5")
+    await pauses.pause(astore, Scope(model="sd.1.5"), message="cleaning")
     with claimed(running.submission.id, owner) as mine:
         assert mine is not None
         told = await overview(astore)
@@ -261,3 +276,4 @@ async def test_the_overview_counts_every_queue(
     assert before_ms <= chat.oldest_ready_ms <= before_ms + 60_000
     assert (told.queued, told.running) == (2, 1)
     assert told.holds["c0"].reason == "thermal"
+    assert [(key, pause.message) for key, pause in told.pauses.items()] == [("*.sd.1.5", "cleaning")]

@@ -10,18 +10,20 @@ import redis
 import redis.asyncio
 
 from config.settings import QueueSettings, Settings
-from tasks import board, claim, events, keys
+from tasks import board, claim, events, keys, pauses
 from tasks.cancel import cancel
 from tasks.claim import Owner, claimed, take_card
 from tasks.engines import Verdict
 from tasks.errors import TooHot
 from tasks.events import Cancelled, Expired, Finished, Held, Queued, Resumed
-from tasks.jobs import ChatJob, FinishReason
+from tasks.jobs import ChatJob, FinishReason, JobClass
+from tasks.pauses import Scope
 from tasks.submit import submit
 from tests.tasks.conftest import Accept
 from tests.tasks.factory import (
     DONE,
     abandon,
+    auntil,
     await_verdict,
     field,
     hold_card,
@@ -123,6 +125,29 @@ async def test_a_running_job_rests_while_its_card_is_held_and_says_so_once(
     told = journal_of(store, job)
     assert [type(event) for event in told[2:]] == [Held, Resumed, Finished]
     assert field(store, job, "strikes") == "0"
+
+
+@pytest.mark.parametrize(
+    "scope", [Scope(), Scope(JobClass.CHAT), Scope(model="tiny"), Scope(JobClass.CHAT, "tiny")]
+)
+async def test_a_running_job_rests_for_a_pause_that_says_so(
+    accept: Accept, owner: Owner, store: redis.Redis, astore: redis.asyncio.Redis, scope: Scope
+) -> None:
+    job = await accept()
+    await pauses.pause(astore, Scope(JobClass.BATCH), rests=True)
+    with claimed(job.submission.id, owner) as mine:
+        assert mine is not None
+        heard_at = mine._scribe.orders.heard_at
+        until(lambda: mine._scribe.orders.heard_at > heard_at)
+        assert mine._scribe.orders.hold is None
+        await pauses.pause(astore, scope, message="dusting", rests=True)
+        until(lambda: mine._scribe.orders.hold is not None)
+        resting = asyncio.create_task(asyncio.to_thread(mine.signals.between_steps))
+        await auntil(lambda: Held("operator", "dusting") in journal_of(store, job))
+        await pauses.resume(astore, scope)
+        assert await resting is Verdict.GO_ON
+        mine.append(DONE)
+    assert [type(event) for event in journal_of(store, job)[2:]] == [Held, Resumed, Finished]
 
 
 async def test_a_job_does_not_rest_for_its_own_loading(

@@ -132,7 +132,7 @@ class House:
 
     def settle(self) -> None:
         """Nothing is held or paused, and what still waited or ran has ended."""
-        self.store.delete(keys.hold(CARD), keys.PAUSED)
+        self.store.delete(keys.hold(CARD), keys.PAUSES)
         until(lambda: not self.store.zcard(keys.LEASES) + self.store.zcard(keys.READY), "all jobs to end")
 
     def clear(self) -> None:

@@ -89,7 +89,7 @@ def test_the_facts_are_the_catalogs_queues_the_pauses_and_the_waiting(
     reader: FactReader, store: redis.Redis
 ) -> None:
     store.sadd(keys.QUEUES, "batch.gone")
-    store.sadd(keys.PAUSED, "image.m")
+    store.hset(keys.PAUSES, "image.m", "")
     store.zadd(keys.queue("chat.m"), {"job_2": 7, "job_1": 5})
     reader.read(CARD)
     facts = reader.read(CARD)  # the queues found by the first look are asked for by the second

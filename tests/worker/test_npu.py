@@ -18,6 +18,7 @@ from hardware.choose import open_card
 from tasks import board, keys
 from tasks.app import app, configure
 from tasks.events import Finished, Loading, Queued, Started
+from tasks.pauses import Pause
 from tests.worker.fake_models import model
 from tests.worker.processes import BOOT_PATIENCE_S, CARD, House, Service, counted, house, until
 
@@ -187,13 +188,13 @@ async def test_without_word_of_its_health_the_card_is_held(home: House, npu: Ser
 
 
 async def test_a_paused_queue_is_left_alone_and_others_are_served(home: House, npu: Service) -> None:
-    home.store.sadd(keys.PAUSED, "chat.alpha")
+    home.store.hset(keys.PAUSES, "*.alpha", board.encode(Pause("a test", 0)))
     until(lambda: "chat.alpha" not in npu.log.rsplit("consuming ", 1)[-1].split("\n")[0], "the gate")
     waiting = await home.submit(model="alpha")
     served = await home.submit(model="beta")
     assert home.until_ended(served) == "succeeded"
     assert home.field(waiting, "state") == "queued"
-    home.store.srem(keys.PAUSED, "chat.alpha")
+    home.store.hdel(keys.PAUSES, "*.alpha")
     assert home.until_ended(waiting) == "succeeded"
 
 
