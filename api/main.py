@@ -19,21 +19,30 @@ from api import device, docs, queue, system
 from api.auth import Keys
 from api.board import Board
 from api.context import VERSION, Context
-from api.device_schemas import ThresholdsPatch
 from api.errors import Problem
 from api.jobs import routes as jobs
-from api.jobs.schemas import JobRequest, PauseRequest, ResumeRequest
 from api.limits import BodyCap
 from api.openai import chat, models
 from api.openai.request import refusal_of
-from api.openai.schemas import ChatRequest
 from api.request_id import Guard
+from api.respond import documented_bodies
 from config.settings import Settings
 from config.settings import settings as read_settings
 from tasks import app as celery
 from tasks.artifacts import ArtifactStore
 from tasks.connection import connect_async
 from tasks.journal import Journals
+
+_ROOMS = (
+    chat,
+    models,
+    jobs,
+    system,
+    queue,
+    device,
+    docs,
+)
+"""What has routes."""
 
 _ABOUT = """Keeps the models warm and the card cool: an inference server for a small computer with an NPU.
 
@@ -75,16 +84,8 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     made.state.context = context
-    for router in (
-        chat.router,
-        models.router,
-        jobs.router,
-        system.router,
-        queue.router,
-        device.router,
-        docs.router,
-    ):
-        made.include_router(router)
+    for room in _ROOMS:
+        made.include_router(room.router)
     # The last one added is the outermost.
     made.add_middleware(
         BodyCap,
@@ -135,10 +136,7 @@ def _document(made: FastAPI) -> None:
         if made.openapi_schema is None:
             document = plain()
             template = "#/components/schemas/{model}"
-            bodies = [
-                (each, "validation")
-                for each in (ChatRequest, JobRequest, ThresholdsPatch, PauseRequest, ResumeRequest)
-            ]
+            bodies = [(each, "validation") for each in documented_bodies()]
             _, definitions = models_json_schema(bodies, ref_template=template)  # type: ignore[arg-type]
             schemas = document["components"]["schemas"]
             schemas.update(definitions["$defs"])

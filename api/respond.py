@@ -33,8 +33,17 @@ _SAYS = {
 }
 
 
+_BODIES: set[type[BaseModel]] = set()
+
+
+def documented_bodies() -> list[type[BaseModel]]:
+    """What ``body_schema`` was asked for, in the order of their names."""
+    return sorted(_BODIES, key=lambda model: model.__name__)
+
+
 def body_schema(model: type[BaseModel], *, or_list: bool = False) -> dict[str, Any]:
     """For ``openapi_extra=``: a body that the endpoint reads by itself. ``main`` adds its schema."""
+    _BODIES.add(model)
     one = {"$ref": f"#/components/schemas/{model.__name__}"}
     schema = {"anyOf": [one, {"type": "array", "items": one}]} if or_list else one
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
