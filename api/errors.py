@@ -62,6 +62,7 @@ FORMS: dict[str, Form] = {
     "picture_not_ready": Form(409, "conflict_error", retry_after_s=1),
     "job_not_found": Form(404, "not_found_error"),
     "unknown_url": Form(404, "not_found_error"),
+    "not_offered": Form(501, "invalid_request_error", auto_retry=False),
     "method_not_allowed": Form(405, "invalid_request_error"),
     "request_timeout": Form(408, "invalid_request_error", auto_retry=False),
     "payload_too_large": Form(413, "invalid_request_error"),

@@ -22,6 +22,7 @@ from api.context import VERSION, Context
 from api.errors import Problem
 from api.jobs import routes as jobs
 from api.limits import BodyCap
+from api.ollama import routes as ollama
 from api.openai import chat, models
 from api.openai.request import refusal_of
 from api.request_id import Guard
@@ -36,6 +37,7 @@ from tasks.journal import Journals
 _ROOMS = (
     chat,
     models,
+    ollama,
     jobs,
     system,
     queue,

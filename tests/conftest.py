@@ -12,9 +12,17 @@ from pathlib import Path
 import pytest
 import redis
 import redis.asyncio
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from config.settings import Settings, read_settings
 from tasks.connection import connect, connect_async
+
+# Slow is what a small or busy machine is, and no fault of what is tested.
+hypothesis_settings.register_profile(
+    "busy", parent=hypothesis_settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("busy")
 
 INSTALL = "these tests need redis-server: sudo apt-get install --no-install-recommends redis-server"
 

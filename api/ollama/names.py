@@ -1,0 +1,48 @@
+"""Models by Ollama's names: ``qwen3-4b`` and ``qwen3-4b:latest`` are the same."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from api.board import resolve
+from api.errors import Refusal
+from api.ollama.schemas import NameRequest
+from tasks.board import Catalog, Model
+
+LATEST = ":latest"
+
+
+def tagged(model: Model) -> str:
+    """What Ollama calls it: every name has a tag."""
+    return model.id if ":" in model.id else model.id + LATEST
+
+
+def find(catalog: Catalog, name: str, kind: str = "chat") -> Model:
+    """The model of that name, for jobs of that kind. Raises as ``api.board.resolve``."""
+    bare = name.removesuffix(LATEST)
+    return resolve(catalog, bare if catalog.find(bare) else name, kind)
+
+
+def named(request: NameRequest) -> str:
+    """Raises Refusal when the request names no model."""
+    name = request.model or request.name
+    if not name:
+        raise Refusal("missing_required_parameter", "'model' is missing", "model")
+    return name
+
+
+def digest(model: Model) -> str:
+    """Tells two packages of one name apart: hashing gigabytes to answer a list would take minutes."""
+    return hashlib.sha256(f"{model.id}\n{model.size_bytes}\n{model.created_at_s}".encode()).hexdigest()
+
+
+def details(model: Model) -> dict[str, Any]:
+    return {
+        "parent_model": "",
+        "format": "axmodel",
+        "family": model.family,
+        "families": [model.family] if model.family else [],
+        "parameter_size": "",
+        "quantization_level": "",
+    }

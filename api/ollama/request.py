@@ -1,0 +1,204 @@
+"""From Ollama's requests to a ``ChatJob``: said in the native dialect first, which checks everything once."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from typing import Any
+
+from api.errors import Refusal
+from api.ollama.schemas import MessageIn, OllamaChat, OllamaGenerate, Options
+from api.openai.faults import invalid, unsupported, wrong_type
+from api.openai.request import Terms, chat_job, validated
+from api.openai.schemas import ChatRequest as NativeRequest
+from config.settings import Settings
+from tasks.board import Model
+from tasks.jobs import ChatJob
+
+_DURATION = re.compile(r"-?(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+|-?\d+(\.\d+)?")
+"""Go's durations, and plain numbers in a string. Source: Go, time.ParseDuration."""
+_WARM_UP = "Hello"
+"""The prompt of a job that only brings the model to the card; its one token is dropped."""
+_GENERATE_WITHOUT = {
+    "suffix": "no model here fills in the middle",
+    "template": "a package has a template of its own",
+    "context": "send the conversation to /api/chat instead",
+    "images": "this model reads only text",
+}
+
+
+def wanted_chat(request: OllamaChat, model: Model, terms: Terms, settings: Settings) -> ChatJob:
+    """Raises Refusal and ContextTooLong, as the native dialect does."""
+    if not request.messages:
+        return warm_up(request, model, terms, settings)
+    native = {"messages": _messages(request.messages), "tools": request.tools or None}
+    return _job(request, native, model, terms, settings)
+
+
+def wanted_text(request: OllamaGenerate, model: Model, terms: Terms, settings: Settings) -> ChatJob:
+    """The prompt as a user's turn. Raises as ``wanted_chat``."""
+    for name, why in _GENERATE_WITHOUT.items():
+        if getattr(request, name):
+            raise unsupported(name, why)
+    if request.raw:
+        raise unsupported("raw", "prompts go through the package's chat template")
+    if not request.prompt:
+        return warm_up(request, model, terms, settings)
+    turns = [{"role": "user", "content": request.prompt}]
+    if request.system:
+        turns.insert(0, {"role": "system", "content": request.system})
+    return _job(request, {"messages": turns}, model, terms, settings)
+
+
+def warm_up(request: OllamaChat | OllamaGenerate, model: Model, terms: Terms, settings: Settings) -> ChatJob:
+    """The shortest job there is: when it has ended, the model is on the card."""
+    if _is_nothing(request.keep_alive):
+        raise unsupported(
+            "keep_alive", "a model cannot be sent away: it leaves the card when another one needs its room"
+        )
+    turns = [{"role": "user", "content": _WARM_UP}]
+    return _job(request, {"messages": turns, "max_tokens": 1}, model, terms, settings)
+
+
+def is_warm_up(request: OllamaChat | OllamaGenerate) -> bool:
+    return not (request.messages if isinstance(request, OllamaChat) else request.prompt)
+
+
+def _job(
+    request: OllamaChat | OllamaGenerate,
+    native: dict[str, Any],
+    model: Model,
+    terms: Terms,
+    settings: Settings,
+) -> ChatJob:
+    if request.format not in (None, ""):
+        raise unsupported("format", "answers cannot be bound to a format yet")
+    _check_keep_alive(request.keep_alive)
+    options = request.options or Options()
+    fields = {"model": model.id, **_sampling(options), **_thinking(request.think, model), **native}
+    fields = {name: value for name, value in fields.items() if value is not None}
+    job = chat_job(validated(NativeRequest, fields), model, terms, settings)
+    sampling = job.sampling
+    if options.repeat_last_n is not None:
+        sampling = _looking_back(options.repeat_last_n, job)
+    warnings = (*job.submission.warnings, *_warnings(options, request, model))
+    return replace(job, sampling=sampling, submission=replace(job.submission, warnings=warnings))
+
+
+def _looking_back(tokens: int, job: ChatJob) -> Any:
+    """Ollama's 0 looks at nothing, its -1 at everything; here 0 is everything."""
+    if tokens == 0:
+        return replace(job.sampling, repetition_penalty=1.0)
+    return replace(job.sampling, repetition_window=max(tokens, 0))
+
+
+def _sampling(options: Options) -> dict[str, Any]:
+    predict = options.num_predict
+    if predict == 0:
+        raise invalid("options.num_predict", "at least 1, or -1 for no limit")
+    stop = options.stop
+    if stop is not None and not isinstance(stop, str | list):
+        raise wrong_type("options.stop", "a string or a list of strings", stop)
+    return {
+        "temperature": options.temperature,
+        "top_k": options.top_k,
+        "top_p": options.top_p,
+        "min_p": options.min_p,
+        "typical_p": options.typical_p,
+        "seed": options.seed,
+        "max_tokens": predict if predict is not None and predict > 0 else None,
+        "repetition_penalty": options.repeat_penalty,
+        "presence_penalty": options.presence_penalty,
+        "frequency_penalty": options.frequency_penalty,
+        "stop": stop or None,
+    }
+
+
+def _thinking(think: Any, model: Model) -> dict[str, Any]:
+    if think is None:
+        return {}
+    if isinstance(think, bool):
+        wanted: dict[str, Any] = {"enable_thinking": think}
+    elif think in ("low", "medium", "high"):
+        wanted = {"reasoning_effort": think}
+    else:
+        raise invalid("think", "true, false, 'low', 'medium' or 'high'")
+    if think is False and not model.knows_thinking:
+        return {}
+    if not model.knows_thinking:
+        raise unsupported("think", f"the model '{model.id}' does not support thinking")
+    return wanted
+
+
+def _warnings(options: Options, request: OllamaChat | OllamaGenerate, model: Model) -> tuple[str, ...]:
+    told = []
+    if options.num_ctx is not None and model.context is not None and options.num_ctx > model.context:
+        told.append(f"options.num_ctx {options.num_ctx}: the model's context is {model.context} tokens")
+    if request.keep_alive is not None:
+        told.append("keep_alive is a wish: a model stays on the card until another one needs its room")
+    return tuple(told)
+
+
+def _check_keep_alive(value: Any) -> None:
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return
+    if not isinstance(value, str):
+        raise wrong_type("keep_alive", "a number of seconds or a duration like '10m'", value)
+    if not _DURATION.fullmatch(value):
+        raise invalid("keep_alive", "a number of seconds or a duration like '10m'")
+
+
+def _is_nothing(keep_alive: Any) -> bool:
+    """Whether it asks for the model to leave at once."""
+    if isinstance(keep_alive, str):
+        return bool(re.fullmatch(r"0+(\.0+)?(ns|us|µs|ms|s|m|h)?", keep_alive))
+    return keep_alive is not None and not isinstance(keep_alive, bool) and keep_alive == 0
+
+
+def _messages(turns: list[MessageIn]) -> list[dict[str, Any]]:
+    """The turns in the native dialect, where every call has an id and every result names its call."""
+    waiting: list[tuple[str, str]] = []
+    told = []
+    for index, turn in enumerate(turns):
+        where = f"messages[{index}]"
+        if turn.images:
+            raise unsupported(f"{where}.images", "this model reads only text")
+        native: dict[str, Any] = {"role": turn.role, "content": turn.content or ""}
+        if turn.role == "assistant":
+            if turn.thinking:
+                native["reasoning_content"] = turn.thinking
+            calls = _calls(turn, index)
+            if calls:
+                native["tool_calls"] = calls
+                waiting = [(call["id"], call["function"]["name"]) for call in calls]
+        elif turn.role == "tool":
+            native["tool_call_id"] = _answered(turn, waiting, where)
+        told.append(native)
+    return told
+
+
+def _calls(turn: MessageIn, index: int) -> list[dict[str, Any]]:
+    """Arguments are an object here and JSON text there."""
+    return [
+        {
+            "id": call.id or f"call_{index}_{number}",
+            "type": "function",
+            "function": {
+                "name": call.function.name,
+                "arguments": json.dumps(call.function.arguments, ensure_ascii=False),
+            },
+        }
+        for number, call in enumerate(turn.tool_calls or ())
+    ]
+
+
+def _answered(turn: MessageIn, waiting: list[tuple[str, str]], where: str) -> str:
+    """The id of the call that ``turn`` is the result of: the one it names, else the first unanswered one."""
+    for place, (call_id, name) in enumerate(waiting):
+        if turn.tool_call_id == call_id or (turn.tool_call_id is None and turn.tool_name in (None, "", name)):
+            del waiting[place]
+            return call_id
+    raise Refusal(
+        "invalid_value", f"'{where}' is the result of a tool that no turn before it has called", where
+    )

@@ -1,0 +1,203 @@
+"""Ollama's routes: what is answered, and what is refused because it would change the models."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
+
+from api import auth, context
+from api.asked import ask, keeps
+from api.context import VERSION
+from api.errors import Refusal
+from api.limits import read_json
+from api.ollama import names
+from api.ollama.answer import NDJSON, Answer, LineVoice, as_message, as_response
+from api.ollama.request import is_warm_up, wanted_chat, wanted_text
+from api.ollama.schemas import OllamaChat, OllamaEmbed, OllamaGenerate, OllamaPull, OllamaShow
+from api.openai.request import Terms, validated
+from api.request_id import request_id
+from api.respond import body_schema
+from tasks.board import Model
+from tasks.jobs import ChatJob, JobClass
+
+router = APIRouter(tags=["Ollama"])
+
+OLLAMA_VERSION = "0.13.5"
+"""The version whose API is spoken here: clients look at it to know what they may ask for."""
+_STAYS = timedelta(days=3650)
+"""A resident has no date of departure: it leaves when another one needs its room. The field wants a date."""
+
+
+@router.head("/", include_in_schema=False)
+@router.get("/", include_in_schema=False)
+async def root(request: Request) -> Response:
+    """What Ollama says to who looks whether it lives; a browser is shown the documentation."""
+    if "text/html" in request.headers.get("accept", ""):
+        return RedirectResponse("/docs")
+    return PlainTextResponse("Ollama is running")
+
+
+@router.head("/api/version", include_in_schema=False)
+@router.get("/api/version", operation_id="ollama_version")
+async def version() -> dict[str, str]:
+    """The version of Ollama's API that is spoken here, and Hearth's own."""
+    return {"version": OLLAMA_VERSION, "hearth": VERSION}
+
+
+@router.head("/api/tags", include_in_schema=False)
+@router.get("/api/tags", operation_id="ollama_tags")
+async def tags(request: Request) -> dict[str, Any]:
+    """The models that can be chatted with."""
+    catalog = await context.of(request).board.catalog()
+    return {"models": [_listed(model) for model in catalog.models if _is_usable(model)]}
+
+
+@router.get("/api/ps", operation_id="ollama_ps")
+async def ps(request: Request) -> dict[str, Any]:
+    """The models on the cards now. They have no date of departure: `expires_at` lies far ahead."""
+    board = context.of(request).board
+    catalog, cards = await board.catalog(), await board.cards()
+    leaves = (datetime.now(UTC) + _STAYS).isoformat()
+    told = []
+    for card in cards:
+        for resident in card.residents.models if card.residents else ():
+            model = catalog.find(resident.model)
+            if model is not None:
+                size = {"size": resident.size_bytes, "size_vram": resident.size_bytes}
+                more = {"expires_at": leaves, "context_length": resident.context or model.context or 0}
+                told.append({**_listed(model), **size, **more})
+    return {"models": told}
+
+
+@router.post("/api/show", openapi_extra=body_schema(OllamaShow), operation_id="ollama_show")
+async def show(request: Request) -> dict[str, Any]:
+    """One model: its family, context and capabilities."""
+    _, value = await read_json(request)
+    catalog = await context.of(request).board.catalog()
+    model = names.find(catalog, names.named(validated(OllamaShow, value)))
+    architecture = model.family or "unknown"
+    info: dict[str, Any] = {"general.architecture": architecture, "general.basename": model.id}
+    if model.context is not None:
+        info[f"{architecture}.context_length"] = model.context
+    parameters = "\n".join(f"{name:<30} {value:g}" for name, value in sorted(model.sampling.items()))
+    return {
+        "modelfile": "",
+        "parameters": parameters,
+        "template": "",
+        "details": names.details(model),
+        "model_info": info,
+        "capabilities": _capabilities(model),
+        "modified_at": _changed_at(model),
+    }
+
+
+@router.post("/api/chat", openapi_extra=body_schema(OllamaChat), operation_id="ollama_chat")
+async def chat(request: Request) -> Response:
+    """Answer a conversation: lines of JSON as they are made, or with `stream` false one object.
+
+    While a job waits, lines with a `status` and no text tell its place in the queue. `x-job-id` is its id.
+    """
+    shared = context.of(request)
+    _, value = await read_json(request)
+    fields = validated(OllamaChat, value)
+    model = names.find(await shared.board.catalog(), fields.model)
+    job = wanted_chat(fields, model, _terms(request), shared.settings)
+    return await _answered(request, job, Answer(job, fields.model, as_message, is_warm_up(fields)), fields)
+
+
+@router.post("/api/generate", openapi_extra=body_schema(OllamaGenerate), operation_id="ollama_generate")
+async def generate(request: Request) -> Response:
+    """Answer a prompt, as the user's turn of a conversation; streams as `/api/chat` does."""
+    shared = context.of(request)
+    _, value = await read_json(request)
+    fields = validated(OllamaGenerate, value)
+    model = names.find(await shared.board.catalog(), fields.model)
+    job = wanted_text(fields, model, _terms(request), shared.settings)
+    return await _answered(request, job, Answer(job, fields.model, as_response, is_warm_up(fields)), fields)
+
+
+@router.post("/api/pull", openapi_extra=body_schema(OllamaPull), operation_id="ollama_pull")
+async def pull(request: Request) -> Response:
+    """Succeeds at once for a model that is here. Nothing is downloaded: packages are put there by hand."""
+    _, value = await read_json(request)
+    fields = validated(OllamaPull, value)
+    name = names.named(fields)
+    catalog = await context.of(request).board.catalog()
+    if catalog.find(name.removesuffix(names.LATEST)) is None:
+        raise Refusal(
+            "model_not_found",
+            f"pull model manifest: there is no model {name[:100]!a} here, and this server downloads none: "
+            "put its package into the models directory",
+            "model",
+        )
+    names.find(catalog, name)
+    if fields.stream is False:
+        return JSONResponse({"status": "success"})
+    lines = [{"status": "pulling manifest"}, {"status": "success"}]
+    return Response("".join(json.dumps(line) + "\n" for line in lines), media_type=NDJSON)
+
+
+@router.post("/api/embed", openapi_extra=body_schema(OllamaEmbed), operation_id="ollama_embed")
+@router.post("/api/embeddings", include_in_schema=False)
+async def embed(request: Request) -> Response:
+    """Refused: none of the models makes embeddings."""
+    _, value = await read_json(request)
+    model = names.find(await context.of(request).board.catalog(), names.named(validated(OllamaEmbed, value)))
+    raise Refusal("unsupported_value", f"the model '{model.id}' does not make embeddings", "model")
+
+
+@router.post("/api/create", include_in_schema=False)
+@router.post("/api/push", include_in_schema=False)
+@router.post("/api/copy", include_in_schema=False)
+@router.delete("/api/delete", include_in_schema=False)
+@router.head("/api/blobs/{digest}", include_in_schema=False)
+@router.post("/api/blobs/{digest}", include_in_schema=False)
+async def refused() -> Response:
+    """Models are directories on the server: who may write there needs none of these routes."""
+    raise Refusal("not_offered", "models are directories on the server; they cannot be changed from here")
+
+
+async def _answered(
+    request: Request, job: ChatJob, answer: Answer, fields: OllamaChat | OllamaGenerate
+) -> Response:
+    shared = context.of(request)
+    asked = await ask(request, shared, job, keep=keeps(request))
+    if fields.stream is not False:
+        return asked.stream(shared, LineVoice(answer), request_id(request), NDJSON)
+    told = await asked.told(request, shared, answer.started)
+    if isinstance(told, Response):
+        return told
+    return JSONResponse(answer.whole(told.made, told.end), headers=asked.headers)
+
+
+def _terms(request: Request) -> Terms:
+    return Terms(auth.owner(request), JobClass.CHAT, has_reader=not keeps(request))
+
+
+def _is_usable(model: Model) -> bool:
+    return model.kind == "chat" and model.problem is None
+
+
+def _listed(model: Model) -> dict[str, Any]:
+    name = names.tagged(model)
+    return {
+        "name": name,
+        "model": name,
+        "modified_at": _changed_at(model),
+        "size": model.size_bytes,
+        "digest": names.digest(model),
+        "details": names.details(model),
+    }
+
+
+def _capabilities(model: Model) -> list[str]:
+    more = {"tools": model.knows_tools, "thinking": model.knows_thinking}
+    return ["completion", *(name for name, knows in more.items() if knows)]
+
+
+def _changed_at(model: Model) -> str:
+    return datetime.fromtimestamp(model.created_at_s, UTC).isoformat()
