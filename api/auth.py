@@ -1,7 +1,14 @@
-"""Who asks: a Bearer key where one is demanded, and the owner that a key stands for."""
+"""Who asks: a key where one is demanded, and the owner that it stands for.
+
+The key comes as ``Bearer``; where AUTOMATIC1111's dialect is spoken also as the password of ``Basic``,
+because its clients know nothing else. A browser sends Basic credentials along unasked: elsewhere they do not
+count.
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hmac
 from hashlib import sha256
 
@@ -9,7 +16,7 @@ from fastapi import Request
 from pydantic import SecretStr
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.errors import Problem
+from api.errors import WEB_UI, Problem
 from tasks.jobs import ANONYMOUS
 
 OPEN_PATHS = frozenset({"/health", "/v1/health", "/ready", "/docs", "/openapi.json"})
@@ -37,8 +44,20 @@ class Keys:
         if self._digest is None or scope["path"] in OPEN_PATHS:
             return True
         scheme, _, token = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
+        key = token.strip() if scheme.lower() == b"bearer" else None
+        if scheme.lower() == b"basic" and scope["path"].startswith(WEB_UI):
+            key = _password(token)
         # Digests of one length: the time of the comparison tells nothing about the key.
-        return scheme.lower() == b"bearer" and hmac.compare_digest(_digest(token.strip()), self._digest)
+        return key is not None and hmac.compare_digest(_digest(key), self._digest)
+
+
+def _password(credentials: bytes) -> bytes | None:
+    """What stands behind the user's name; any user is welcome. None when that cannot be read (RFC 7617)."""
+    try:
+        _, colon, password = base64.b64decode(credentials.strip(), validate=True).partition(b":")
+    except binascii.Error:
+        return None
+    return password if colon else None
 
 
 def owner_of(key_digest: bytes) -> str:
@@ -56,5 +75,8 @@ def _digest(token: bytes) -> bytes:
 
 
 def _unauthorized(path: str) -> ASGIApp:
-    message = "this server wants its API key, as 'Authorization: Bearer …'"
-    return Problem("invalid_api_key", message, headers={"WWW-Authenticate": "Bearer"}).response(path)
+    message, challenge = "this server wants its API key, as 'Authorization: Bearer …'", "Bearer"
+    if path.startswith(WEB_UI):
+        message += " or as the password of Basic authentication, with any user"
+        challenge = 'Basic realm="hearth", Bearer'
+    return Problem("invalid_api_key", message, headers={"WWW-Authenticate": challenge}).response(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,6 +62,8 @@ FORMS: dict[str, Form] = {
     "picture_not_found": Form(404, "not_found_error"),
     "picture_not_ready": Form(409, "conflict_error", retry_after_s=1),
     "job_not_found": Form(404, "not_found_error"),
+    "sampler_not_found": Form(404, "not_found_error"),
+    "not_supported": Form(501, "invalid_request_error", auto_retry=False),
     "unknown_url": Form(404, "not_found_error"),
     "not_offered": Form(501, "invalid_request_error", auto_retry=False),
     "method_not_allowed": Form(405, "invalid_request_error"),
@@ -108,11 +111,28 @@ class Problem:
             headers["Retry-After"] = str(wait_s)
         if self.form.auto_retry is not None:
             headers["x-should-retry"] = str(self.form.auto_retry).lower()
-        return JSONResponse(self.body(path), status_code=self.form.status, headers=headers)
+        return JSONResponse(self.body(path), status_code=self.status(path), headers=headers)
 
+    def status(self, path: str) -> int:
+        """The web UI says 422 where the request itself is at fault, as FastAPI does."""
+        return 422 if self.form.status == 400 and path.startswith(WEB_UI) else self.form.status
+
+
+def _of_web_ui(problem: Problem) -> dict[str, Any]:
+    """FastAPI's list for a field at fault; else what the web UI makes of an exception."""
+    if problem.form.status == 400 and problem.param:
+        steps = re.findall(r"[^.\[\]]+", problem.param)
+        place = ["body", *(int(step) if step.isdecimal() else step for step in steps)]
+        return {"detail": [{"loc": place, "msg": problem.message, "type": problem.code}]}
+    return {"error": "HTTPException", "detail": problem.message, "body": "", "errors": ""}
+
+
+WEB_UI = ("/sdapi/", "/internal/")
+"""Where AUTOMATIC1111's dialect is spoken."""
 
 DIALECTS: dict[str, Callable[[Problem], dict[str, Any]]] = {
     "/api/": lambda problem: {"error": problem.message},
+    **dict.fromkeys(WEB_UI, _of_web_ui),
 }
 """How errors look where another dialect than OpenAI's is spoken: the beginning of the path, and the words."""
 

@@ -16,6 +16,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
 from api import device, docs, queue, system
+from api.a1111 import routes as a1111
 from api.auth import Keys
 from api.board import Board
 from api.context import VERSION, Context
@@ -39,6 +40,7 @@ _ROOMS = (
     models,
     ollama,
     jobs,
+    a1111,
     system,
     queue,
     device,

@@ -23,7 +23,7 @@ from config.settings import Settings
 from config.settings import settings as read_settings
 from tasks import events, keys, records, scripts
 from tasks.connection import AWAY, replies
-from tasks.events import Event
+from tasks.events import Event, Preview
 from tasks.jobs import JobId
 from tasks.made import Made
 
@@ -32,6 +32,8 @@ log = logging.getLogger("hearth.tasks.journal")
 START = "0-0"
 _BLOCK_MS = 2000
 """How long one read waits; below the socket's timeout."""
+_NEWEST = 8
+"""Between two previews there are a step or two, and now and then a hold."""
 _BATCH = 1000
 """Entries of one stream in one read."""
 _GATHER_S = 0.002
@@ -53,6 +55,13 @@ class Entry:
 def read(client: redis.Redis, job_id: JobId | str) -> list[Entry]:
     """All of a journal as it is now; empty when there is none."""
     return [_entry(item) for item in replies(client).xrange(keys.journal(job_id))]
+
+
+async def last_preview(client: redis.asyncio.Redis, job_id: JobId | str) -> Preview | None:
+    """The newest preview of a picture in the making, if there is one among the last events."""
+    items = await replies(client).xrevrange(keys.journal(job_id), count=_NEWEST)
+    found = (entry.event for entry in map(_entry, items) if isinstance(entry.event, Preview))
+    return next(found, None)
 
 
 def token_ids(entries: Iterable[Entry]) -> tuple[int, ...]:

@@ -37,6 +37,8 @@ PAUSES = PREFIX + "pauses"
 """HASH scope (``class.model``, ``*`` for any) → JSON: what an operator has paused."""
 THRESHOLDS = PREFIX + "thresholds"
 """STRING JSON, no TTL: the thermal settings that an operator changed while Hearth ran."""
+A1111_OPTIONS = PREFIX + "a1111:options"
+"""HASH option → JSON: what clients of A1111's API have set, for everybody."""
 WAKE = PREFIX + "wake"
 """STREAM: API processes write here to end their own blocking read when a new reader comes."""
 
@@ -76,6 +78,16 @@ def batch(batch_id: str) -> str:
 def idempotency(owner_id: str, key_sha256: str) -> str:
     """STRING with TTL: ``job id`` and body hash of the first request that carried this key."""
     return f"{PREFIX}idempotency:{owner_id}:{key_sha256}"
+
+
+def calls(owner_id: str) -> str:
+    """HASH id → JSON of the requests through A1111's API that were still going when somebody last looked."""
+    return f"{PREFIX}a1111:calls:{owner_id}"
+
+
+def past_calls(owner_id: str) -> str:
+    """LIST of the ids of those that ended lately, newest first."""
+    return f"{PREFIX}a1111:past:{owner_id}"
 
 
 def epoch(card_id: str) -> str:

@@ -86,6 +86,15 @@ class JobRecord:
         )
 
 
+class Glance(NamedTuple):
+    """What can be said of a job without reading all of it. A running job that is to stop ``is_stopping``."""
+
+    state: JobState
+    progress: Progress | None
+    started_at_ms: int | None
+    is_stopping: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """Records, newest first. ``next_after`` continues behind the last one; None when there is no more."""
@@ -131,6 +140,15 @@ async def fetch(client: redis.asyncio.Redis, job_id: JobId | str) -> JobRecord |
     if fields[b"state"] in (b"queued", b"running"):
         hold = await _hold(client, fields)
     return _record(fields, hold)
+
+
+async def glances(client: redis.asyncio.Redis, ids: Sequence[JobId]) -> list[Glance | None]:
+    """One look at many jobs, in one trip; None for a job that is not there any more."""
+    async with client.pipeline(transaction=False) as pipe:
+        for job_id in ids:
+            pipe.hmget(keys.job(job_id), "state", "progress", "started_at", "cancel")
+        rows = await pipe.execute()
+    return [_glance(*row) for row in rows]
 
 
 async def position(client: redis.asyncio.Redis, job_id: JobId | str) -> int | None:
@@ -299,6 +317,15 @@ def _record(fields: Mapping[bytes, bytes], hold: Hold | None) -> JobRecord:
         load_ms=timings.load_ms if timings is not None else 0.0,
         cancelled_because=_text(fields, b"cancelled_because"),
     )
+
+
+def _glance(
+    state: bytes | None, progress: bytes | None, started_at: bytes | None, cancel: bytes | None
+) -> Glance | None:
+    if state is None:
+        return None
+    started_at_ms = None if started_at is None else int(started_at)
+    return Glance(JobState(state.decode()), _progress(progress), started_at_ms, cancel is not None)
 
 
 def _number(fields: Mapping[bytes, bytes], name: bytes) -> int | None:

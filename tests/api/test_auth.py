@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import httpx
 import pytest
 import redis
@@ -36,6 +38,27 @@ async def test_without_the_key_there_is_nothing(
 async def test_the_key_opens(settings: Settings, house: redis.Redis) -> None:
     async with client_of(_with_key(settings, "s3cret")) as client:
         assert (await client.get("/v1/models", headers={"Authorization": "bearer s3cret"})).status_code == 200
+
+
+def _basic(user_and_key: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(user_and_key.encode()).decode()}
+
+
+async def test_the_web_uis_clients_send_the_key_as_a_password(settings: Settings, house: redis.Redis) -> None:
+    async with client_of(_with_key(settings, "s3c:ret")) as client:
+        path = "/sdapi/v1/samplers"
+        assert (await client.get(path, headers=_basic("anybody:s3c:ret"))).status_code == 200
+        assert (await client.get(path, headers={"Authorization": "Bearer s3c:ret"})).status_code == 200
+        for wrong in (_basic("s3c:ret"), _basic("s3c:ret:"), {"Authorization": "Basic !"}, {}):
+            refused = await client.get(path, headers=wrong)
+            assert refused.status_code == 401
+            assert refused.headers["www-authenticate"] == 'Basic realm="hearth", Bearer'
+            assert "password" in refused.json()["detail"]
+
+
+async def test_a_password_opens_nothing_else(settings: Settings, house: redis.Redis) -> None:
+    async with client_of(_with_key(settings, "s3cret")) as client:
+        assert (await client.get("/v1/jobs", headers=_basic("anybody:s3cret"))).status_code == 401
 
 
 async def test_health_needs_no_key(settings: Settings, house: redis.Redis) -> None:

@@ -1,0 +1,11 @@
+"""All routes of this dialect."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from api.a1111 import lists, options, png, progress
+
+router = APIRouter()
+for _part in (progress, options, lists, png):
+    router.include_router(_part.router)
