@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from api.board import resolve
+from api.board import default_model, resolve
 from tasks.board import Catalog, Model
 from tasks.errors import UnknownModel
 from tasks.jobs import JobKind
@@ -18,7 +18,7 @@ def usable(catalog: Catalog) -> list[Model]:
 
 
 def checkpoint(catalog: Catalog, name: str | None) -> Model:
-    """The model that a client's ``sd_model_checkpoint`` means; the first one when it names none.
+    """The model that a client's ``sd_model_checkpoint`` means; the default one when it names none.
 
     A name is an id, an alias, a hash, or an id with a hash behind it, as in ``sd15-lcm [0123456789]``.
 
@@ -27,10 +27,7 @@ def checkpoint(catalog: Catalog, name: str | None) -> Model:
         ModelUnusable: its package cannot be run.
     """
     if not name:
-        found = usable(catalog)
-        if not found:
-            raise UnknownModel("there is no model here that draws pictures", param="sd_model_checkpoint")
-        return found[0]
+        return default_model(catalog, JobKind.IMAGE)
     by_hash = [model for model in usable(catalog) if _is_hash_of(name, model)]
     if by_hash:
         return by_hash[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -20,6 +21,7 @@ from api.openai.faults import wrong_type
 from api.openai.request import validated
 from tasks import keys
 from tasks.connection import replies
+from tasks.errors import ModelUnusable, UnknownModel
 from tasks.pictures.header import PictureFormat
 
 router = APIRouter(tags=["Automatic1111"])
@@ -92,12 +94,11 @@ async def show(request: Request) -> Response:
     shared = context.of(request)
     options, catalog = await current(shared), await shared.board.catalog()
     told: dict[str, Any] = {**FIXED, **options.model_dump(), "sd_checkpoint_hash": None}
-    found = checkpoints.usable(catalog)
-    if options.sd_model_checkpoint or found:
-        model = catalog.find(options.sd_model_checkpoint) if options.sd_model_checkpoint else found[0]
-        if model is not None:
-            told["sd_model_checkpoint"] = checkpoints.title(model)
-            told["sd_checkpoint_hash"] = checkpoints.sha256(model)
+    # Whatever is wrong with the model is told to the one who wants a picture of it.
+    with suppress(UnknownModel, ModelUnusable):
+        model = checkpoints.checkpoint(catalog, options.sd_model_checkpoint)
+        told["sd_model_checkpoint"] = checkpoints.title(model)
+        told["sd_checkpoint_hash"] = checkpoints.sha256(model)
     return JSONResponse(told)
 
 

@@ -21,7 +21,6 @@ from api.limits import read_json
 from api.openai.request import validated
 from api.respond import body_schema
 from tasks import journal
-from tasks.artifacts import ArtifactStore
 from tasks.cancel import cancel
 from tasks.events import ArtifactRef, Preview
 from tasks.records import Glance
@@ -196,11 +195,11 @@ async def _preview(shared: Context, going: Going) -> Preview | None:
 
 async def _file(shared: Context, picture: ArtifactRef) -> str | None:
     """The file's bytes in base64; None when it has gone with its job."""
-    path = ArtifactStore(shared.settings.data_dir).path(picture)
     try:
-        return base64.b64encode(await asyncio.to_thread(path.read_bytes)).decode()
+        data = await asyncio.to_thread(shared.files.path(picture).read_bytes)
     except FileNotFoundError:
         return None
+    return base64.b64encode(data).decode()
 
 
 async def _news(shared: Context, going: Going, asked: ProgressRequest) -> dict[str, Any]:
