@@ -10,10 +10,9 @@ from redis.asyncio import Redis
 
 from api.board import Board
 from config.settings import Settings
+from config.version import VERSION as VERSION
 from tasks.artifacts import ArtifactStore
 from tasks.journal import Journals
-
-VERSION = "0.1.0"
 
 
 class Closing:

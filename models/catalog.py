@@ -14,6 +14,8 @@ from typing import Any
 from config.settings import CHECKOUT, Settings
 from hardware.errors import GraphRejected
 from hardware.virtual.format import read_groups
+from models.diffusion.describe import describe_pictures
+from models.diffusion.package import is_diffusion
 from models.llm.geometry import Geometry, combine, read_layer, read_post
 from models.llm.package import (
     LlmPackage,
@@ -30,6 +32,7 @@ from models.llm.package import (
 from models.manifest import MANIFEST, Manifest, PackageProblem, read_manifest, suggested_sampling
 from models.need import NEEDS, beside_graphs, need
 from tasks.board import Catalog, Model
+from tasks.jobs import JobKind
 
 log = logging.getLogger("hearth.catalog")
 
@@ -47,7 +50,7 @@ def scan(settings: Settings) -> Catalog:
     """
     found: dict[str, Model] = {}
     for directory in _candidates(settings):
-        model = describe(directory, settings.data_dir / NEEDS)
+        model = describe(directory, settings.data_dir)
         if model.id in found:
             model = _renamed(model, found)
         found[model.id] = model
@@ -106,14 +109,14 @@ def _candidates(settings: Settings) -> Iterator[Path]:
             )
 
 
-def describe(directory: Path, needs: Path | None = None) -> Model:
+def describe(directory: Path, data_dir: Path | None = None) -> Model:
     """What ``directory`` holds, with the reason in words when it cannot be used.
 
-    ``needs`` is the file that remembers how much card memory packages took.
+    ``data_dir`` is where it is remembered how much card memory packages took, and hashes of large models.
     """
     blank = Model(
         id=slug(directory.name),
-        kind="chat",
+        kind=JobKind.IMAGE if is_diffusion(directory) and not is_llm(directory) else JobKind.CHAT,
         directory=str(directory.absolute()),
         size_bytes=0,
         created_at_s=_changed_at_s(directory),
@@ -126,7 +129,7 @@ def describe(directory: Path, needs: Path | None = None) -> Model:
         return replace(blank, problem=_unreadable(error))
     blank = replace(blank, **_naming(directory, manifest))
     try:
-        return _complete(blank, directory, manifest, needs)
+        return _complete(blank, directory, manifest, data_dir)
     except PackageProblem as problem:
         return replace(blank, problem=str(problem), size_bytes=_size_bytes(directory))
     except OSError as error:
@@ -143,7 +146,9 @@ def _naming(directory: Path, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _complete(blank: Model, directory: Path, manifest: Manifest, needs: Path | None) -> Model:
+def _complete(blank: Model, directory: Path, manifest: Manifest, data_dir: Path | None) -> Model:
+    if is_diffusion(directory) and not is_llm(directory):
+        return describe_pictures(blank, directory, manifest, data_dir)
     if not is_llm(directory):
         raise PackageProblem(_what_else(directory))
     package = find_package(directory)
@@ -155,7 +160,9 @@ def _complete(blank: Model, directory: Path, manifest: Manifest, needs: Path | N
         raise PackageProblem(f"tokenizer.json cannot be read ({error}): download it again") from None
     sampling = suggested_sampling(directory) or suggested_sampling(package.layers[0].parent)
     template = chat_template(package.tokenizer)
-    needed = need((*package.layers, package.post), beside_graphs(geometry), needs)
+    needed = need(
+        (*package.layers, package.post), beside_graphs(geometry), data_dir / NEEDS if data_dir else None
+    )
     return replace(
         blank,
         size_bytes=package.size_bytes,
@@ -198,8 +205,6 @@ def _what_else(directory: Path) -> str:
     ]
     if not names:
         return "the directory is empty: put a model package into it, or remove it"
-    if any("unet" in name for name in names):
-        return "it holds a picture model, and this version serves chat models only"
     if any(name.endswith(".gguf") for name in names):
         return "GGUF files do not run on this card: get the model's AXERA package (…_l0_together.axmodel)"
     if any(name.endswith((".safetensors", ".bin.index.json")) for name in names):

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from config.settings import ModelSettings
 from hardware.card import Card
+from models.diffusion.engine import PictureEngine
+from models.diffusion.package import find_package as find_pictures
+from models.diffusion.sketch import PictureSketch, Spool
 from models.llm.cache import MIB, ConversationCache
 from models.llm.context import Context
 from models.llm.engine import LlmEngine
@@ -18,8 +21,10 @@ from models.llm.template import ChatTokenizer
 from models.llm.ways import choose_ways
 from models.manifest import PackageProblem
 from models.need import NEEDS, remember_need
-from tasks.board import Model
+from tasks.artifacts import ArtifactStore
+from tasks.board import Model, PictureSize
 from tasks.errors import LoadFailed, ModelUnusable
+from tasks.jobs import ImageJob
 
 PROBES = "probes.json"
 """Under the data directory: what was found out about packages on this card."""
@@ -35,8 +40,8 @@ def load(
     options: ModelSettings | None = None,
     data_dir: Path | None = None,
 ) -> LoadedModel:
-    """Put ``model`` on ``card``; ``progress(done, total)`` is called after each file. See ``loading``."""
-    steps = loading(card, model, options, data_dir)
+    """``loading`` for a chat model, all at once; ``progress(done, total)`` is called after each file."""
+    steps = _loading_chat(card, model, options, data_dir)
     try:
         while True:
             progress(*next(steps))
@@ -48,18 +53,56 @@ def load(
 
 
 def loading(
-    card: Card, model: Model, options: ModelSettings | None = None, data_dir: Path | None = None
-) -> Generator[Progress, None, LoadedModel]:
-    """Put ``model`` on ``card``, yielding (files done, files in all); returns the model, ready to answer.
+    card: Card,
+    model: Model,
+    size: PictureSize | None = None,
+    *,
+    options: ModelSettings | None = None,
+    data_dir: Path,
+) -> Generator[Progress, None, LoadedModel | PictureEngine]:
+    """Put ``model`` on ``card``, yielding (files done, files in all); returns the model, ready to work.
 
-    What a probe of the card finds out, and how much memory the model took, is remembered in ``data_dir``,
-    when it is given. A load that fails or is closed half-way leaves nothing behind.
+    ``size`` is what a picture model is wanted for; None: the first it has. What a probe of the card finds
+    out, and how much memory the model took, is remembered in ``data_dir``, where pictures go as well. A load
+    that fails or is closed half-way leaves nothing behind.
 
     Raises:
         ModelUnusable: the catalog says so.
+        SizeUnsupported: a picture model has no such size.
         LoadFailed: the package's files do not make a model; the message says which and why.
         HardwareError: the card refuses a file, is full (``OutOfCardMemory``: room can be made) or is lost.
     """
+    if model.pictures is not None and model.problem is None:
+        return (yield from _loading_pictures(card, model, size or model.pictures.sizes[0], data_dir))
+    return (yield from _loading_chat(card, model, options, data_dir))
+
+
+def find_sketch(job: ImageJob, data_dir: Path) -> PictureSketch | None:
+    """The picture of ``job`` that an earlier attempt has drawn and not brought into a file."""
+    spool = Spool(data_dir)
+    drawing = spool.find(job.submission.id)
+    return PictureSketch(job, drawing, ArtifactStore(data_dir), spool) if drawing else None
+
+
+def _loading_pictures(
+    card: Card, model: Model, size: PictureSize, data_dir: Path
+) -> Generator[Progress, None, PictureEngine]:
+    try:
+        package = find_pictures(Path(model.directory))
+    except (PackageProblem, OSError) as problem:
+        raise LoadFailed(f"{model.id} cannot be loaded: {problem}") from problem
+    engine = PictureEngine(model.id, card, package, data_dir)
+    try:
+        yield from engine.bring(size)
+    except BaseException:
+        engine.close()
+        raise
+    return engine
+
+
+def _loading_chat(
+    card: Card, model: Model, options: ModelSettings | None, data_dir: Path | None
+) -> Generator[Progress, None, LoadedModel]:
     if model.problem is not None:
         raise ModelUnusable(f"{model.id} cannot be used: {model.problem}", param="model")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ _SAMPLING_BOUNDS: Mapping[str, tuple[float, float]] = {
     "max_tokens": (1, 1_000_000),
 }
 _WHOLE = frozenset({"top_k", "repetition_window", "max_tokens"})
+_KEYS = ("alias", "aliases", "is_demo", "sampling", "pictures")
+_SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
 _GENERATION = ("temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty")
 _POST = {
     "temperature": ("enable_temperature", "temperature"),
@@ -44,13 +47,16 @@ class Manifest:
     """What ``hearth.toml`` holds. Absent keys are None or empty.
 
     ``alias`` becomes the model's id, ``aliases`` are further names; ``sampling`` are the values for what a
-    request leaves open, by the names of ``tasks.jobs.Sampling``.
+    request leaves open, by the names of ``tasks.jobs.Sampling``; ``default_size`` (width, height) and
+    ``default_steps`` are the same for a picture model.
     """
 
     alias: str | None = None
     aliases: tuple[str, ...] = ()
     is_demo: bool = False
     sampling: Mapping[str, float] = field(default_factory=dict)
+    default_size: tuple[int, int] | None = None
+    default_steps: int | None = None
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -62,16 +68,17 @@ def read_manifest(directory: Path) -> Manifest:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PackageProblem(f"{MANIFEST} is not valid TOML: {error}") from None
-    unknown = sorted(set(data) - {"alias", "aliases", "is_demo", "sampling"})
+    unknown = sorted(set(data) - set(_KEYS))
     if unknown:
-        raise PackageProblem(
-            f"{MANIFEST} has the unknown key {unknown[0]!r}: known are alias, aliases, is_demo, sampling"
-        )
+        raise PackageProblem(f"{MANIFEST} has the unknown key {unknown[0]!r}: known are {', '.join(_KEYS)}")
+    pictures = _pictures(data.get("pictures", {}))
     return Manifest(
         alias=_typed(data, "alias", str, None),
         aliases=tuple(_names(data.get("aliases", []))),
         is_demo=_typed(data, "is_demo", bool, False),
         sampling=_checked_sampling(data.get("sampling", {})),
+        default_size=_size(pictures.get("default_size")),
+        default_steps=_steps(pictures.get("default_steps")),
     )
 
 
@@ -85,6 +92,32 @@ def _typed(data: Mapping[str, Any], key: str, kind: type, default: Any) -> Any:
 def _names(value: Any) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise PackageProblem(f"{MANIFEST}: aliases must be a list of strings")
+    return value
+
+
+def _pictures(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise PackageProblem(f"{MANIFEST}: pictures must be a table")
+    unknown = sorted(set(value) - {"default_size", "default_steps"})
+    if unknown:
+        raise PackageProblem(
+            f"{MANIFEST}: pictures.{unknown[0]} is unknown: known are default_size, default_steps"
+        )
+    return value
+
+
+def _size(value: Any) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if not found:
+        raise PackageProblem(f'{MANIFEST}: pictures.default_size must be WIDTHxHEIGHT, like "512x512"')
+    return int(found[1]), int(found[2])
+
+
+def _steps(value: Any) -> int | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise PackageProblem(f"{MANIFEST}: pictures.default_steps must be a number from 1")
     return value
 
 

@@ -1,7 +1,8 @@
 """Files of jobs: results, previews and input pictures, named by what is in them.
 
-    <data>/artifacts/ab/ab3f….png    what jobs made; the record's ``ArtifactRef.path`` is relative to <data>
-    <data>/inputs/ab3f…              pictures that came with jobs, kept by the API for the worker
+    <data>/artifacts/ab/ab3f….png     what jobs made; the record's ``ArtifactRef.path`` is relative to <data>
+    <data>/artifacts/previews/job_…/  what a job showed while it was drawn
+    <data>/inputs/ab3f…               pictures that came with jobs, kept by the API for the worker
 
 A file is complete or it is not there, and whoever was told its name finds it after a power cut. Equal
 contents are one file, which lives as long as a record refers to it.
@@ -45,6 +46,20 @@ class ArtifactStore:
         _write(path, data)
         return ArtifactRef(path.relative_to(self._data_dir).as_posix(), media_type, len(data), sha256)
 
+    def save_preview(self, job_id: str, data: bytes, media_type: str) -> ArtifactRef:
+        """Keep a small picture of a job that is being drawn, which need not outlive a power cut.
+
+        Raises as ``save``.
+        """
+        sha256 = hashlib.sha256(data).hexdigest()
+        path = self.previews(job_id) / (sha256 + SUFFIXES.get(media_type, ""))
+        _write(path, data, is_durable=False)
+        return ArtifactRef(path.relative_to(self._data_dir).as_posix(), media_type, len(data), sha256)
+
+    def previews(self, job_id: str) -> Path:
+        """The directory of one job's previews."""
+        return self._artifacts / "previews" / job_id
+
     def spool(self, data: bytes) -> str:
         """Keep a picture that came with a job; returns its SHA-256, which is its name. Raises as ``save``."""
         sha256 = hashlib.sha256(data).hexdigest()
@@ -65,8 +80,8 @@ class ArtifactStore:
         return path
 
 
-def _write(path: Path, data: bytes) -> None:
-    """All of ``data`` under its name, on the disk, or nothing."""
+def _write(path: Path, data: bytes, *, is_durable: bool = True) -> None:
+    """All of ``data`` under its name, on the disk when it is durable, or nothing."""
     if path.exists() and path.stat().st_size == len(data):
         os.utime(path)  # a sweep of files that nobody refers to looks at their age
         return
@@ -76,9 +91,11 @@ def _write(path: Path, data: bytes) -> None:
         with unfinished.open("xb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if is_durable:
+                os.fsync(file.fileno())
         unfinished.replace(path)
-        _sync_directory(path.parent)
+        if is_durable:
+            _sync_directory(path.parent)
     except OSError as error:
         with suppress(OSError):
             unfinished.unlink()

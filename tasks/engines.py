@@ -55,7 +55,11 @@ class ChatEngine(Protocol):
 
 
 class Sketch(Protocol):
-    """A picture that left the card and is not yet a file. ``finish`` may run in a thread of its own."""
+    """A picture that left the card and is not yet a file. All of it may run in a thread of its own."""
+
+    def keep(self) -> None:
+        """Put the pixels where the next attempt finds them, should this process die before the end."""
+        ...
 
     def finish(self) -> Finished:
         """Encode, write the file, and tell how it went.
@@ -63,6 +67,10 @@ class Sketch(Protocol):
         Raises:
             JobError: what the client may be told (``DiskFull``).
         """
+        ...
+
+    def discard(self) -> None:
+        """The job has ended: what ``keep`` put aside is not needed any more."""
         ...
 
 

@@ -24,7 +24,8 @@ from config.settings import Settings, settings
 from tasks import board, claim, keys
 from tasks.app import MONITOR_QUEUE
 from tasks.connection import connect
-from tasks.engines import engines
+from tasks.engines import Sketch, engines
+from tasks.jobs import ImageJob
 from tasks.monitor import poll
 from worker.link import Link
 from worker.pool import BootError
@@ -148,6 +149,7 @@ class Models:
 
     scan: Callable[[Settings], board.Catalog]
     loading: Loader
+    find_sketch: Callable[[ImageJob], Sketch | None]
 
 
 SWITCH_S = 0.0005
@@ -157,9 +159,14 @@ SWITCH_S = 0.0005
 def models_here() -> Models:
     """The models room; importing it loads device libraries, so only the child may ask."""
     from models.catalog import scan
-    from models.load import loading
+    from models.load import find_sketch, loading
 
-    return Models(scan, partial(loading, options=settings().models, data_dir=settings().data_dir))
+    config = settings()
+    return Models(
+        scan,
+        partial(loading, options=config.models, data_dir=config.data_dir),
+        partial(find_sketch, data_dir=config.data_dir),
+    )
 
 
 def boot(link: Link, models: Callable[[], Models] = models_here) -> CardOwner:
@@ -187,8 +194,10 @@ def boot(link: Link, models: Callable[[], Models] = models_here) -> CardOwner:
     client = connect(config)
     epoch = _take_over(card.info.id, client, config, stop)
     room = models()
-    residency = Residency(card, epoch, client, lambda: room.scan(config), room.loading, stop.is_set)
-    engines().chat = residency
+    residency = Residency(
+        card, epoch, client, lambda: room.scan(config), room.loading, stop.is_set, room.find_sketch
+    )
+    engines().chat = engines().image = residency
     owner = CardOwner(card, epoch, client, residency, stop)
     owner.announce(link)
     log.info("card %s is ours, epoch %d, pid %d", card.info.id, epoch, os.getpid())

@@ -1,4 +1,4 @@
-"""Residency: which models are on the card. Loads on demand, keeps them, makes room; answers chat jobs."""
+"""Residency: which models are on the card. Loads on demand, keeps them, makes room; answers and draws."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypeVar, runtime_checkable
 
 import redis
 
@@ -17,10 +17,19 @@ from hardware.card import Card
 from hardware.errors import CardLost, CardTimeout, HardwareError, OutOfCardMemory
 from models.boundary import translate
 from tasks import board, keys
-from tasks.engines import Signals
-from tasks.errors import CardUnavailable, JobError, LoadFailed, ModelUnusable, Shutdown, UnknownModel
+from tasks.board import PictureSize
+from tasks.engines import Signals, Sketch
+from tasks.errors import (
+    CardUnavailable,
+    JobError,
+    LoadFailed,
+    ModelUnusable,
+    Shutdown,
+    UnknownModel,
+    Unsupported,
+)
 from tasks.events import Event, Finished, Loading
-from tasks.jobs import ChatJob
+from tasks.jobs import ChatJob, ImageJob, JobKind
 
 log = logging.getLogger("hearth.residency")
 
@@ -37,16 +46,18 @@ return 1
 """
 
 
+Files = tuple[int, int]
+"""Files on the card, and files in all."""
+
+
 class LoadedModel(Protocol):
-    """A model on the card, ready to answer."""
+    """A model on the card, whatever it does. ``context``: tokens of prompt and answer; None for pictures."""
 
     @property
-    def context(self) -> int: ...
+    def context(self) -> int | None: ...
 
     @property
     def size_bytes(self) -> int: ...
-
-    def stream(self, job: ChatJob, emitted: Sequence[int], signals: Signals) -> Iterator[Event]: ...
 
     def trim(self) -> int:
         """Give back card memory that only saves time; how many bytes that were."""
@@ -55,11 +66,34 @@ class LoadedModel(Protocol):
     def close(self) -> None: ...
 
 
-Loader = Callable[[Card, board.Model], Generator[tuple[int, int], None, LoadedModel]]
-"""Puts a model on the card, yielding (files done, files in all) after each; returns it loaded.
+@runtime_checkable
+class LoadedChat(LoadedModel, Protocol):
+    """A model that answers."""
+
+    def stream(self, job: ChatJob, emitted: Sequence[int], signals: Signals) -> Iterator[Event]: ...
+
+
+@runtime_checkable
+class LoadedPictures(LoadedModel, Protocol):
+    """A model that draws, in the sizes that were brought."""
+
+    def has(self, size: PictureSize) -> bool: ...
+
+    def bring(self, size: PictureSize) -> Generator[Files, None, None]:
+        """Load what pictures of ``size`` need; as a ``Loader`` does."""
+        ...
+
+    def draw(
+        self, job: ImageJob, signals: Signals, load_ms: float
+    ) -> Generator[Event, None, Sketch | None]: ...
+
+
+Loader = Callable[[Card, board.Model, PictureSize | None], Generator[Files, None, LoadedModel]]
+"""Puts a model on the card, for pictures of a size if it draws any, yielding after each file; returns it.
 
 Raises HardwareError or JobError and leaves nothing behind; so it does when it is closed half-way.
 """
+Made = TypeVar("Made")
 
 
 @dataclass(slots=True)
@@ -70,7 +104,10 @@ class _Seat:
 
 
 class Residency:
-    """Satisfies ``tasks.engines.ChatEngine``. All calls into the card come from the thread that runs jobs."""
+    """Satisfies ``tasks.engines.ChatEngine`` and ``ImageEngine``.
+
+    All calls into the card come from the thread that runs jobs.
+    """
 
     def __init__(
         self,
@@ -80,13 +117,15 @@ class Residency:
         scan: Callable[[], board.Catalog],
         load: Loader,
         is_stopping: Callable[[], bool],
+        find_sketch: Callable[[ImageJob], Sketch | None] = lambda job: None,
     ) -> None:
         self._card = card
         self._epoch = epoch
         self._client = client
         self._scan = scan
-        self._load = load
+        self._loader = load
         self._is_stopping = is_stopping
+        self._find_sketch = find_sketch
         self._seats: OrderedDict[str, _Seat] = OrderedDict()
         self._lock = threading.Lock()
         self._published_s = 0.0
@@ -97,24 +136,36 @@ class Residency:
 
     def stream(self, job: ChatJob, *, emitted: Sequence[int], signals: Signals) -> Iterator[Event]:
         """See ``ChatEngine``. A job that had to wait for its model finds the milliseconds in its timings."""
-        started_s = time.monotonic()
         with self._noticing_loss():
-            was_resident = job.model in self._seats
-            seat = yield from self._bring(job.model, signals)
-            load_ms = 0.0 if was_resident else (time.monotonic() - started_s) * 1000
-            self._use(seat)
+            seat, load_ms = yield from self._bring(job, signals)
+            if not isinstance(seat.model, LoadedChat):
+                raise Unsupported(f"{seat.name} draws pictures, it does not chat", param="model")
             for event in seat.model.stream(job, emitted, signals):
                 yield _with_load(event, load_ms) if isinstance(event, Finished) else event
             self._use(seat)
 
+    def draw(self, job: ImageJob, *, signals: Signals) -> Generator[Event, None, Sketch | None]:
+        """See ``ImageEngine``. A picture that an earlier attempt has drawn needs no card."""
+        found = self._find_sketch(job)
+        if found is not None:
+            return found
+        with self._noticing_loss():
+            seat, load_ms = yield from self._bring(job, signals)
+            if not isinstance(seat.model, LoadedPictures):
+                raise Unsupported(f"{seat.name} answers chats, it does not draw", param="model")
+            sketch = yield from seat.model.draw(job, signals, load_ms)
+            self._use(seat)
+        return sketch
+
     def preload(self) -> None:
         """Load the chat model when there is exactly one that can be used; what goes wrong is only logged."""
-        usable = [model for model in self._scan().models if model.kind == "chat" and model.problem is None]
+        chats = [model for model in self._scan().models if model.kind == JobKind.CHAT]
+        usable = [model for model in chats if model.problem is None]
         if len(usable) != 1:
             return
         try:
             with self._noticing_loss():
-                for _ in self._load_making_room(usable[0]):
+                for _ in self._load(usable[0], None):
                     pass
         except JobError as error:
             log.warning("could not load %s ahead of its first job: %s", usable[0].id, error)
@@ -165,70 +216,90 @@ class Residency:
         if self._is_stale and time.monotonic() - self._published_s >= _PUBLISH_EVERY_S:
             self.publish()
 
-    def _bring(self, name: str, signals: Signals) -> Generator[Event, None, _Seat]:
-        if name in self._seats:
-            return self._seats[name]
+    def _bring(
+        self, job: ChatJob | ImageJob, signals: Signals
+    ) -> Generator[Event, None, tuple[_Seat, float]]:
+        """The seat of the job's model, with all the job needs, and the milliseconds that took."""
+        started_s = time.monotonic()
+        size = PictureSize(job.width_px, job.height_px) if isinstance(job, ImageJob) else None
+        seat = self._seats.get(job.model)
+        if seat is not None and not _lacks(seat, size):
+            self._use(seat)
+            return seat, 0.0
+        model = self._usable(job.model)
+        seat = self._seats.get(model.id)
+        if seat is None or _lacks(seat, size):
+            work = self._load(model, size) if seat is None else self._enlarge(seat, size)
+            with signals.calling_card(_LOAD_PATIENCE_S + model.size_bytes / _SLOWEST_LOAD_BYTES_S):
+                yield from _told(model.id, work)
+        seat = self._seats[model.id]
+        self._use(seat)
+        return seat, (time.monotonic() - started_s) * 1000
+
+    def _usable(self, name: str) -> board.Model:
         model = self._scan().find(name)
         if model is None:
             raise UnknownModel(f"there is no model {name!r} on this worker", param="model")
         if model.problem is not None:
             raise ModelUnusable(f"{model.id}: {model.problem}", param="model")
-        if model.id in self._seats:
-            return self._seats[model.id]
-        told_s = float("-inf")
-        with signals.calling_card(_LOAD_PATIENCE_S + model.size_bytes / _SLOWEST_LOAD_BYTES_S):
-            for done, total in self._load_making_room(model):
-                if time.monotonic() - told_s >= _EVENT_EVERY_S or done == total:
-                    told_s = time.monotonic()
-                    yield Loading(model.id, done, total)
-        return self._seats[model.id]
+        return model
 
-    def _load_making_room(self, model: board.Model) -> Iterator[tuple[int, int]]:
-        """Load; while memory is short, trim residents, then evict the oldest used. Raises JobError."""
-        while True:
-            try:
-                yield from self._load_once(model)
-                return
-            except (HardwareError, LoadFailed) as error:
-                reason = error if isinstance(error, HardwareError) else error.__cause__
-                if isinstance(reason, OutOfCardMemory) and self._seats:
-                    if not self._trim():
-                        self._evict()
-                elif isinstance(reason, OutOfCardMemory):
-                    raise LoadFailed(
-                        f"{model.id} does not fit the card, even with nothing else on it: {reason}"
-                    ) from error
-                elif isinstance(error, HardwareError):
-                    raise translate(error) from error
-                else:
-                    raise
-
-    def _load_once(self, model: board.Model) -> Iterator[tuple[int, int]]:
+    def _load(self, model: board.Model, size: PictureSize | None) -> Iterator[Files]:
+        """Put a model on the card, and on a seat. Raises JobError."""
         started_s = time.monotonic()
-        self.loading = model.id
-        load = self._load(self._card, model)
-        try:
-            loaded = yield from self._between_files(load)
-        finally:
-            load.close()
-            self.loading = None
+        loaded = yield from self._making_room(model.id, lambda: self._loader(self._card, model, size))
         with self._lock:
             self._seats[model.id] = _Seat(model.id, loaded, _now_ms())
         self._publish_quietly()
         mib = loaded.size_bytes / 2**20
         log.info("loaded %s: %.0f MiB in %.1f s", model.id, mib, time.monotonic() - started_s)
 
-    def _between_files(
-        self, load: Generator[tuple[int, int], None, LoadedModel]
-    ) -> Generator[tuple[int, int], None, LoadedModel]:
+    def _enlarge(self, seat: _Seat, size: PictureSize | None) -> Iterator[Files]:
+        """Load another size of a picture model that is on the card. Raises JobError."""
+        pictures = seat.model
+        if not isinstance(pictures, LoadedPictures) or size is None:
+            return
+        started_s = time.monotonic()
+        yield from self._making_room(seat.name, lambda: pictures.bring(size))
+        self._publish_quietly()
+        log.info("loaded %s for %s pixels in %.1f s", seat.name, size, time.monotonic() - started_s)
+
+    def _making_room(
+        self, name: str, begin: Callable[[], Generator[Files, None, Made]]
+    ) -> Generator[Files, None, Made]:
+        """Load; while memory is short, trim residents, then evict the oldest used. Raises JobError."""
+        while True:
+            try:
+                return (yield from self._load_once(name, begin()))
+            except (HardwareError, LoadFailed) as error:
+                reason = error if isinstance(error, HardwareError) else error.__cause__
+                if isinstance(reason, OutOfCardMemory):
+                    if not self._trim() and not self._evict(but=name):
+                        raise LoadFailed(
+                            f"{name} does not fit the card, even with nothing else on it: {reason}"
+                        ) from error
+                elif isinstance(error, HardwareError):
+                    raise translate(error) from error
+                else:
+                    raise
+
+    def _load_once(self, name: str, load: Generator[Files, None, Made]) -> Generator[Files, None, Made]:
+        self.loading = name
+        try:
+            return (yield from self._between_files(load))
+        finally:
+            load.close()
+            self.loading = None
+
+    def _between_files(self, load: Generator[Files, None, Made]) -> Generator[Files, None, Made]:
         while True:
             if self._is_stopping():
                 raise Shutdown
             try:
                 progress = next(load)
             except StopIteration as end:
-                loaded: LoadedModel = end.value
-                return loaded
+                made: Made = end.value
+                return made
             yield progress
 
     def _trim(self) -> bool:
@@ -239,12 +310,17 @@ class Residency:
             self._is_stale = True
         return freed_bytes > 0
 
-    def _evict(self) -> None:
+    def _evict(self, but: str) -> bool:
+        """Unload the model that was not used for longest. False: there is no other than ``but``."""
+        oldest = next((name for name in self._seats if name != but), None)
+        if oldest is None:
+            return False
         with self._lock:
-            name, seat = self._seats.popitem(last=False)
+            seat = self._seats.pop(oldest)
         seat.model.close()
-        log.info("unloaded %s to make room", name)
+        log.info("unloaded %s to make room", oldest)
         self._publish_quietly()
+        return True
 
     def _use(self, seat: _Seat) -> None:
         with self._lock:
@@ -268,6 +344,20 @@ class Residency:
             self.is_lost = True
             log.error("the card is lost: %s", error)
             raise translate(error) if isinstance(error, HardwareError) else error from error
+
+
+def _lacks(seat: _Seat, size: PictureSize | None) -> bool:
+    """Whether a picture model on the card cannot draw ``size`` yet."""
+    return size is not None and isinstance(seat.model, LoadedPictures) and not seat.model.has(size)
+
+
+def _told(name: str, work: Iterator[Files]) -> Iterator[Loading]:
+    """The progress of a load as events, few enough not to matter."""
+    told_s = float("-inf")
+    for done, total in work:
+        if time.monotonic() - told_s >= _EVENT_EVERY_S or done == total:
+            told_s = time.monotonic()
+            yield Loading(name, done, total)
 
 
 def _with_load(event: Finished, load_ms: float) -> Finished:

@@ -8,7 +8,7 @@ schedulers/scheduling_lcm.py; Luo et al., "Latent Consistency Models", arXiv:231
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,14 +38,12 @@ _ALPHAS = _alphas()
 
 @dataclass(frozen=True, slots=True)
 class Denoised:
-    """What one step made. ``index`` counts from 0 through the timesteps taken.
+    """What one step made.
 
     ``latent`` goes into the next step, or to the VAE after the last; ``estimate`` is the picture as the model
     sees it by now, which is what a preview shows. Both float32[1, channels, h, w], scaled for the UNet.
     """
 
-    index: int
-    timestep: int
     latent: Latent
     estimate: Latent
 
@@ -121,21 +119,19 @@ def guided(without: Latent, epsilon: Latent, scale: float) -> Latent:
     return (without + scale * (epsilon - without)).astype(np.float32, copy=False)
 
 
-def denoise(
+def advance(
     latent: Latent,
+    epsilon: Latent,
     schedule: Sequence[int],
-    predict: Callable[[Latent, int], Latent],
+    index: int,
     noise: Callable[[tuple[int, ...]], Latent],
-) -> Iterator[Denoised]:
-    """Take ``latent`` through ``schedule``, yielding after each step; stop asking, and no more is computed.
+) -> Denoised:
+    """Take ``latent`` through step ``index`` of ``schedule``, ``epsilon`` being what the UNet said of it.
 
-    ``predict(latent, timestep)`` is the UNet's epsilon. ``noise(shape)`` is drawn after every step but the
-    last, as diffusers does: one draw for each step that has another one behind it.
+    ``noise(shape)`` is drawn after every step but the last, as diffusers does: one draw for each step that
+    has another one behind it.
     """
-    for index, timestep in enumerate(schedule):
-        clean = estimate(latent, predict(latent, timestep), timestep)
-        if index + 1 < len(schedule):
-            latent = add_noise(clean, noise(clean.shape), schedule[index + 1])
-        else:
-            latent = clean
-        yield Denoised(index, timestep, latent, clean)
+    clean = estimate(latent, epsilon, schedule[index])
+    if index + 1 < len(schedule):
+        return Denoised(add_noise(clean, noise(clean.shape), schedule[index + 1]), clean)
+    return Denoised(clean, clean)

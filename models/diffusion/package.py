@@ -56,6 +56,7 @@ _OTHER_TIMES = re.compile(r"^time_input_(?!img2img).*\.npy$", re.IGNORECASE)
 _NAMED_SIZE = re.compile(r"(?<!\d)(\d{2,5})x(\d{2,5})(?!\d)", re.IGNORECASE)
 _OTHER_CHIP = re.compile(r"ax6[23]\d[a-z]?", re.IGNORECASE)
 _ROLE_DIRECTORIES = frozenset({"unet", "text_encoder", "vae", "vae_decoder", "vae_encoder", "tokenizer"})
+_USUAL_SIZE = Size(512, 512)
 _SOURCE = "AXERA-TECH/lcm-lora-sdv1-5"
 
 
@@ -215,6 +216,17 @@ def named_size(directory: Path) -> Size | None:
     """The size that a directory's name tells, which is height × width: ``models_1024x768`` is portrait."""
     found = _NAMED_SIZE.search(directory.name)
     return Size(int(found[1]), int(found[2])) if found else None
+
+
+def size_of(variant: Variant) -> Size:
+    """What a set of graphs draws, as far as its files tell; a real card's graphs only do once loaded.
+
+    A directory that names no size holds 512 × 512.
+    """
+    try:
+        return read_geometry(variant).size
+    except PackageProblem:
+        return variant.named_size or _USUAL_SIZE
 
 
 def _variant(package: Path, unet: Path, unets: Sequence[Path]) -> Variant:

@@ -57,14 +57,14 @@ def main() -> int:
     arrays["time"] = _time_rows()
     answers = {
         "made_with": {"diffusers": diffusers.__version__, "torch": torch.__version__},
-        "timesteps": {str(steps): _schedule(steps).timesteps.tolist() for steps in range(1, 51)},
+        "timesteps": {str(steps): schedule(steps).timesteps.tolist() for steps in range(1, 51)},
         "img2img": {
-            f"{strength}:{steps}": _tail(_schedule(steps), steps, strength).tolist()
+            f"{strength}:{steps}": tail(schedule(steps), steps, strength).tolist()
             for steps in (1, 2, 3, 4, 8, 50)
             for strength in (0.05, 0.1, 0.25, 0.3, 0.5, 0.7, 0.75, 0.9, 1.0)
         },
         "boundary": {
-            str(t): [float(value) for value in _schedule(4).get_scalings_for_boundary_condition_discrete(t)]
+            str(t): [float(value) for value in schedule(4).get_scalings_for_boundary_condition_discrete(t)]
             for t in (999, 759, 499, 259, 19)
         },
     }
@@ -80,7 +80,7 @@ def _noise(seed: int) -> Any:
     return torch.cat([part for draw in draws for part in (draw[:SHOWN], draw[-SHOWN:])]).numpy()
 
 
-def _schedule(steps: int) -> Any:
+def schedule(steps: int) -> Any:
     """As Stable Diffusion 1.5 configures its scheduler, and LCM pipelines replace it."""
     scheduler = LCMScheduler.from_config(
         {
@@ -97,7 +97,7 @@ def _schedule(steps: int) -> Any:
     return scheduler
 
 
-def _tail(scheduler: Any, steps: int, strength: float) -> torch.Tensor:
+def tail(scheduler: Any, steps: int, strength: float) -> torch.Tensor:
     """StableDiffusionImg2ImgPipeline.get_timesteps, which needs a whole pipeline to be called."""
     kept = min(int(steps * strength), steps)
     start = max(steps - kept, 0)
@@ -118,15 +118,15 @@ def _run(scheduler: Any, timesteps: torch.Tensor, latent: torch.Tensor, generato
 def _txt2img(steps: int) -> Any:
     """The noise to begin with, then the estimate and the latent of every step."""
     generator = torch.Generator().manual_seed(TRAJECTORY_SEED)
-    scheduler = _schedule(steps)
+    scheduler = schedule(steps)
     latent = torch.randn(LATENT, generator=generator) * scheduler.init_noise_sigma
     return _run(scheduler, scheduler.timesteps, latent, generator)
 
 
 def _img2img(strength: float) -> Any:
     generator = torch.Generator().manual_seed(TRAJECTORY_SEED)
-    scheduler = _schedule(IMG2IMG_STEPS)
-    timesteps = _tail(scheduler, IMG2IMG_STEPS, strength)
+    scheduler = schedule(IMG2IMG_STEPS)
+    timesteps = tail(scheduler, IMG2IMG_STEPS, strength)
     noise = torch.randn(LATENT, generator=generator)
     latent = scheduler.add_noise(torch.from_numpy(init_latent()), noise, timesteps[:1])
     return _run(scheduler, timesteps, latent, generator)
@@ -146,7 +146,7 @@ def _time_rows() -> Any:
             for name, values in mlp_tensors().items()
         }
     )
-    steps = _schedule(50).timesteps
+    steps = schedule(50).timesteps
     with torch.no_grad():
         rows = embedding(embeddings.Timesteps(MLP_FREQUENCIES, True, 0)(steps))
         return torch.nn.functional.silu(rows).numpy()

@@ -13,8 +13,11 @@ import pytest
 
 from config.settings import Settings, read_settings
 from models.catalog import describe, longest_token_bytes, scan, slug
+from models.diffusion import identity
+from models.diffusion.package import find_package as find_pictures
 from tasks.board import Model
 from tests.golden.llm import QWEN3, WIDE
+from tests.models.diffusion.tiny import write_tiny
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 123456789\n"
 
@@ -195,7 +198,8 @@ def test_graphs_for_a_real_card_are_told_on_the_virtual_one(put: Callable[..., P
         ([], "empty"),
         (["model.safetensors", "config.json"], "python -m demo.export_llm"),
         (["qwen3-0.6b-q4_k_m.gguf"], "GGUF"),
-        (["unet.axmodel", "vae_decoder.axmodel"], "picture"),
+        (["unet.axmodel", "vae_decoder.axmodel"], "the text encoder"),
+        (["unet.onnx", "config.json"], "its UNet is not compiled for this card"),
         (["notes.txt"], "no model files were found"),
     ],
 )
@@ -384,3 +388,83 @@ def test_the_golden_models_are_usable(packages: Mapping[str, Path]) -> None:
     models: list[Model] = [describe(path) for path in packages.values()]
     assert [model.problem for model in models] == [None] * 3
     assert {model.context for model in models} >= {WIDE.kv_length, QWEN3.kv_length}
+
+
+def picture_package(place: Path) -> Path:
+    """Two sizes; four steps at most, because there is no time MLP."""
+    root = write_tiny(place / "Pictures", mlp=False)
+    write_tiny(root / "models_128x64", 128, 64, text=False, encoder=False, mlp=False)
+    return root
+
+
+def test_a_picture_package_tells_its_sizes_and_steps(place: Path) -> None:
+    root = picture_package(place)
+    (model,) = scan(settings(place)).models
+    assert (model.id, model.kind, model.problem, model.family) == ("pictures", "image", None, "sd15-lcm")
+    pictures = model.pictures
+    assert pictures is not None
+    assert [str(size) for size in pictures.sizes] == ["80x64", "64x128"]
+    assert (pictures.steps, pictures.default_steps) == ((1, 2, 4), 4)
+    assert pictures.from_pictures
+    assert pictures.sha256 == find_pictures(root).variants[0].sha256()
+    assert model.size_bytes == sum(path.stat().st_size for path in root.rglob("*.axmodel"))
+
+
+def test_the_manifest_chooses_what_pictures_are_by_default(place: Path) -> None:
+    root = picture_package(place)
+    (root / "hearth.toml").write_text(
+        'alias = "sd"\n[pictures]\ndefault_size = "64x128"\ndefault_steps = 2\n', encoding="utf-8"
+    )
+    model = describe(root)
+    assert model.id == "sd"
+    assert model.pictures is not None
+    assert [str(size) for size in model.pictures.sizes] == ["64x128", "80x64"]
+    assert model.pictures.default_steps == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[pictures]\ndefault_size = "512x512"', "is 512x512, and it draws 80x64, 64x128"),
+        ("[pictures]\ndefault_size = 512", "WIDTHxHEIGHT"),
+        ("[pictures]\ndefault_steps = 3", "those of 1, 2, 4 steps"),
+        ("[pictures]\ndefault_steps = true", "a number from 1"),
+        ("[pictures]\nsize = 1", "pictures.size is unknown"),
+        ("pictures = 1", "pictures must be a table"),
+    ],
+)
+def test_a_manifest_that_asks_for_what_there_is_not_says_so(place: Path, text: str, words: str) -> None:
+    root = picture_package(place)
+    (root / "hearth.toml").write_text(text, encoding="utf-8")
+    assert words in problem(root)
+
+
+def test_a_size_that_cannot_be_used_does_not_take_the_others_with_it(
+    place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = picture_package(place)
+    (root / "models_128x64" / "unet.axmodel").write_bytes(LFS)
+    model = describe(root)
+    assert model.problem is None
+    assert model.pictures is not None
+    assert [str(size) for size in model.pictures.sizes] == ["80x64"]
+    assert "git lfs pull" in caplog.text
+    (root / "unet.axmodel").write_bytes(LFS)
+    assert "git lfs pull" in problem(root)
+    assert describe(root).kind == "image"
+
+
+def test_the_hash_of_a_large_model_is_read_once(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identity, "READ_AT_ONCE_BYTES", 10)
+    root, data = picture_package(place), tmp_path / "data"
+    pictures = describe(root, data).pictures
+    assert pictures is not None
+    assert pictures.sha256 is None
+    variant = find_pictures(root).variants[0]
+    assert identity.read(variant, data) == variant.sha256()
+    monkeypatch.setattr(type(variant), "sha256", lambda self: pytest.fail("read twice"))
+    again = describe(root, data).pictures
+    assert again is not None
+    assert again.sha256 == identity.read(variant, data)

@@ -42,10 +42,10 @@ def test_progress_counts_files_and_the_size_is_what_the_card_lost(card: OtherCar
 
 @pytest.mark.parametrize("files", range(4))
 def test_a_load_that_is_left_half_way_gives_everything_back(
-    card: OtherCard, model: Model, files: int
+    card: OtherCard, model: Model, tmp_path: Path, files: int
 ) -> None:
     free_bytes = card.memory().free_bytes
-    steps = loading(card, model)
+    steps = loading(card, model, data_dir=tmp_path)
     for _ in range(files):
         next(steps)
     steps.close()

@@ -13,7 +13,7 @@ from tasks import board, claim, events, jobs, keys
 from tasks.claim import Owner
 from tasks.engines import Verdict
 from tasks.events import Event
-from tasks.jobs import ChatJob, JobClass, JobId
+from tasks.jobs import ChatJob, Job, JobClass, JobId
 
 DONE = events.Finished(jobs.FinishReason.STOP, events.Usage(3, 2), events.Timings(load_ms=5.0))
 
@@ -53,7 +53,7 @@ def journal_of(store: redis.Redis, job: ChatJob | JobId) -> list[Event]:
     return [events.decode(fields[b"e"]) for _, fields in raw]
 
 
-def field(store: redis.Redis, job: ChatJob, name: str) -> str | None:
+def field(store: redis.Redis, job: Job, name: str) -> str | None:
     raw: Any = store.hget(keys.job(job.submission.id), name)
     return None if raw is None else raw.decode()
 

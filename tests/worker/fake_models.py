@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from config.settings import Settings
 from hardware.card import Buffer, Card
-from tasks.board import Catalog, Model
-from tasks.engines import Signals, Verdict
-from tasks.events import Cancelled, Event, Expired, Finished, TextDelta, Timings, Usage
-from tasks.jobs import ChatJob, FinishReason
+from tasks.board import Catalog, Model, PictureSize
+from tasks.engines import Signals, Sketch, Verdict
+from tasks.events import Cancelled, Event, Expired, Finished, StepDone, TextDelta, Timings, Usage
+from tasks.jobs import ChatJob, FinishReason, ImageJob
 from worker.boot import Models
 
 FILES = 3
@@ -22,7 +22,7 @@ class CountingModel:
     """Says ``0 1 2 …`` up to the job's ``max_tokens``; occupies card memory like a real one."""
 
     memory: Buffer
-    context: int = 256
+    context: int | None = 256
     spare: Buffer | None = None
 
     @property
@@ -55,6 +55,63 @@ class CountingModel:
         self.memory.close()
 
 
+@dataclass
+class PaintingModel:
+    """Draws nothing in as many steps as it is told; each size it has takes card memory."""
+
+    card: Card
+    sizes: dict[PictureSize, Buffer] = field(default_factory=dict)
+    context: int | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(buffer.size_bytes for buffer in self.sizes.values())
+
+    def has(self, size: PictureSize) -> bool:
+        return size in self.sizes
+
+    def bring(self, size: PictureSize) -> Generator[tuple[int, int], None, None]:
+        memory = self.card.allocate(size.width_px * size.height_px)
+        yield 1, 1
+        self.sizes[size] = memory
+
+    def draw(self, job: ImageJob, signals: Signals, load_ms: float) -> Generator[Event, None, Sketch | None]:
+        for step in range(1, job.steps + 1):
+            verdict = signals.between_steps()
+            if verdict is not Verdict.GO_ON:
+                yield from _ending(verdict)
+                return None
+            yield StepDone(step, job.steps)
+        return DrySketch(load_ms)
+
+    def trim(self) -> int:
+        *others, _ = self.sizes
+        freed = sum(self.sizes[size].size_bytes for size in others)
+        for size in others:
+            self.sizes.pop(size).close()
+        return freed
+
+    def close(self) -> None:
+        while self.sizes:
+            self.sizes.popitem()[1].close()
+
+
+@dataclass
+class DrySketch:
+    """A picture without a file."""
+
+    load_ms: float = 0.0
+
+    def keep(self) -> None:
+        pass
+
+    def finish(self) -> Finished:
+        return Finished(FinishReason.STOP, Usage(1, 0), Timings(load_ms=self.load_ms))
+
+    def discard(self) -> None:
+        pass
+
+
 def _ending(verdict: Verdict) -> Iterator[Event]:
     if verdict is Verdict.CANCEL:
         yield Cancelled("requested")
@@ -70,7 +127,13 @@ def scan(settings: Settings) -> Catalog:
     return Catalog(0, tuple(model(name) for name in ("alpha", "beta", "one", "two", "three")))
 
 
-def loading(card: Card, model: Model) -> Generator[tuple[int, int], None, CountingModel]:
+def loading(
+    card: Card, model: Model, size: PictureSize | None
+) -> Generator[tuple[int, int], None, CountingModel | PaintingModel]:
+    if model.kind == "image" and size is not None:
+        painting = PaintingModel(card)
+        yield from painting.bring(size)
+        return painting
     memory = card.allocate(model.size_bytes)
     try:
         for done in range(1, FILES + 1):
@@ -82,4 +145,4 @@ def loading(card: Card, model: Model) -> Generator[tuple[int, int], None, Counti
 
 
 def fake_models() -> Models:
-    return Models(scan, loading)
+    return Models(scan, loading, lambda job: None)

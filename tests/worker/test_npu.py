@@ -108,11 +108,12 @@ from config.settings import settings
 from tests.worker import fake_models
 from worker import boot, npu
 
-def loading(card, model):
+def loading(card, model, size):
     yield 0, 1
     os._exit(9)
 
-models = boot.Models(lambda settings: fake_models.Catalog(0, (fake_models.model("alpha"),)), loading)
+catalog = fake_models.Catalog(0, (fake_models.model("alpha"),))
+models = boot.Models(lambda settings: catalog, loading, lambda job: None)
 npu.run(settings(), partial(boot.boot, models=lambda: models))
 """
 

@@ -18,11 +18,21 @@ from hardware.card import Card
 from hardware.errors import CardLost, GraphRejected
 from hardware.virtual.card import VirtualCard
 from tasks import board, keys
-from tasks.board import Catalog, Model, Residents
-from tasks.engines import Signals, Verdict
-from tasks.errors import CardUnavailable, LoadFailed, ModelUnusable, Shutdown, UnknownModel
-from tasks.events import Event, Finished, Loading, TextDelta
-from tasks.jobs import ANONYMOUS, ChatJob, JobClass, Message, Sampling, Submission, new_job_id
+from tasks.board import Catalog, Model, PictureSize, Residents
+from tasks.engines import Signals, Sketch, Verdict
+from tasks.errors import CardUnavailable, LoadFailed, ModelUnusable, Shutdown, UnknownModel, Unsupported
+from tasks.events import Event, Finished, Loading, StepDone, TextDelta
+from tasks.jobs import (
+    ANONYMOUS,
+    ChatJob,
+    ImageJob,
+    JobClass,
+    JobId,
+    Message,
+    Sampling,
+    Submission,
+    new_job_id,
+)
 from tests.worker import fake_models
 from tests.worker.fake_models import FILES, CountingModel, model
 from worker.residency import LoadedModel, Residency
@@ -53,15 +63,21 @@ class Shelf:
     fault: Exception | None = None
     loads: list[str] = field(default_factory=list)
     is_stopping: bool = False
+    sketches: dict[JobId, Sketch] = field(default_factory=dict)
+
+    def find_sketch(self, job: ImageJob) -> Sketch | None:
+        return self.sketches.get(job.submission.id)
 
     def scan(self) -> Catalog:
         return Catalog(0, tuple(self.models))
 
-    def loading(self, card: Card, model: Model) -> Generator[tuple[int, int], None, LoadedModel]:
+    def loading(
+        self, card: Card, model: Model, size: PictureSize | None
+    ) -> Generator[tuple[int, int], None, LoadedModel]:
         self.loads.append(model.id)
         if self.fault is not None:
             raise self.fault
-        return (yield from fake_models.loading(card, model))
+        return (yield from fake_models.loading(card, model, size))
 
 
 @pytest.fixture
@@ -78,7 +94,9 @@ def shelf() -> Shelf:
 @pytest.fixture
 def residency(card: VirtualCard, store: redis.Redis, shelf: Shelf) -> Iterator[Residency]:
     store.set(keys.epoch(card.info.id), EPOCH)
-    residency = Residency(card, EPOCH, store, shelf.scan, shelf.loading, lambda: shelf.is_stopping)
+    residency = Residency(
+        card, EPOCH, store, shelf.scan, shelf.loading, lambda: shelf.is_stopping, shelf.find_sketch
+    )
     yield residency
     residency.close()
 
@@ -99,6 +117,21 @@ def chat(name: str) -> ChatJob:
 
 def answer(residency: Residency, name: str, signals: Signals | None = None) -> list[Event]:
     return list(residency.stream(chat(name), emitted=(), signals=signals or Calm()))
+
+
+def picture(name: str, width_px: int = 1024, height_px: int = 1024) -> ImageJob:
+    submission = Submission(new_job_id(), ANONYMOUS, JobClass.IMAGE, 0)
+    return ImageJob(submission, name, "a cat", 1, width_px, height_px, steps=2)
+
+
+def draw(residency: Residency, job: ImageJob, signals: Signals | None = None) -> tuple[list[Event], Finished]:
+    events: list[Event] = []
+    drawing = residency.draw(job, signals=signals or Calm())
+    while True:
+        try:
+            events.append(next(drawing))
+        except StopIteration as end:
+            return events, end.value.finish()
 
 
 def kinds(events: Sequence[Event]) -> list[type[Event]]:
@@ -264,3 +297,74 @@ def test_times_of_use_are_told_seldom(
     monkeypatch.setattr("worker.residency._PUBLISH_EVERY_S", 0.0)
     residency.publish_when_stale()
     assert used_at_ms() > told
+
+
+@pytest.fixture
+def painter(shelf: Shelf) -> Model:
+    model = Model(id="painter", kind="image", directory="", size_bytes=MIB, created_at_s=0)
+    shelf.models.append(model)
+    return model
+
+
+@pytest.mark.usefixtures("painter")
+def test_pictures_are_drawn_over_the_same_seats(
+    residency: Residency, resident: Callable[[], list[str]]
+) -> None:
+    answer(residency, "a")
+    signals = Calm()
+    events, end = draw(residency, picture("painter"), signals)
+    assert kinds(events) == [Loading, StepDone, StepDone]
+    assert end.timings.load_ms > 0
+    assert resident() == ["a", "painter"]
+    assert signals.limits_s[0] == pytest.approx(60 + MIB / 20e6)
+    events, end = draw(residency, picture("painter"))
+    assert kinds(events) == [StepDone, StepDone]
+    assert end.timings.load_ms == 0
+
+
+@pytest.mark.usefixtures("painter")
+def test_another_size_is_loaded_beside_the_first(
+    residency: Residency, shelf: Shelf, store: redis.Redis, card: VirtualCard
+) -> None:
+    draw(residency, picture("painter"))
+    events, end = draw(residency, picture("painter", 512, 1024))
+    assert kinds(events) == [Loading, StepDone, StepDone]
+    assert end.timings.load_ms > 0
+    assert shelf.loads == ["painter"]
+    fact = board.decode(Residents, store.get(keys.residents(card.info.id)))
+    assert fact is not None
+    assert fact.models[0].size_bytes == 1024 * 1024 + 512 * 1024
+    assert fact.models[0].context is None
+
+
+@pytest.mark.usefixtures("painter")
+def test_a_size_makes_room_at_the_cost_of_others_and_never_of_its_own_model(
+    residency: Residency, resident: Callable[[], list[str]]
+) -> None:
+    draw(residency, picture("painter"))
+    answer(residency, "a")
+    answer(residency, "b")
+    draw(residency, picture("painter", 8192, 3584))
+    assert resident() == ["painter", "b"]
+    with pytest.raises(LoadFailed, match="painter does not fit the card, even with nothing else on it"):
+        draw(residency, picture("painter", 8192, 8193))
+    assert resident() == ["painter"]
+    draw(residency, picture("painter", 8192, 3584))
+
+
+@pytest.mark.usefixtures("painter")
+def test_a_model_of_the_other_kind_refuses_the_job(residency: Residency) -> None:
+    draw(residency, picture("painter"))
+    with pytest.raises(Unsupported, match="painter draws pictures, it does not chat") as refused:
+        answer(residency, "painter")
+    assert refused.value.param == "model"
+    with pytest.raises(Unsupported, match="a answers chats, it does not draw"):
+        draw(residency, picture("a"))
+
+
+def test_a_picture_that_was_drawn_before_needs_no_model(residency: Residency, shelf: Shelf) -> None:
+    job = picture("nobody")
+    shelf.sketches[job.submission.id] = fake_models.DrySketch()
+    events, _ = draw(residency, job)
+    assert events == []
+    assert shelf.loads == []

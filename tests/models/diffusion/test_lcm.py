@@ -33,8 +33,12 @@ def apart(found: NDArray[Any], expected: NDArray[Any]) -> float:
 
 def run(latent: lcm.Latent, schedule: tuple[int, ...], noise: TorchNoise) -> list[lcm.Latent]:
     """All that a run shows: where it begins, then estimate and latent of each step."""
-    steps = lcm.denoise(latent, schedule, lambda _, timestep: epsilon(schedule.index(timestep)), noise.normal)
-    return [latent, *(part for step in steps for part in (step.estimate, step.latent))]
+    shown = [latent]
+    for index in range(len(schedule)):
+        step = lcm.advance(latent, epsilon(index), schedule, index, noise.normal)
+        latent = step.latent
+        shown += [step.estimate, latent]
+    return shown
 
 
 def test_schedules_of_any_number_of_steps_are_those_of_diffusers() -> None:
@@ -117,23 +121,11 @@ def test_noise_is_drawn_between_steps_and_not_after_the_last() -> None:
         drawn.append(shape)
         return np.zeros(shape, dtype=np.float32)
 
-    steps = list(lcm.denoise(init_latent(), lcm.timesteps(4), lambda latent, _: latent, noise))
+    schedule, latent = lcm.timesteps(4), init_latent()
+    steps = [lcm.advance(latent, latent, schedule, index, noise) for index in range(4)]
     assert drawn == [LATENT] * 3
     assert np.array_equal(steps[-1].latent, steps[-1].estimate)
-    assert [step.index for step in steps] == [0, 1, 2, 3]
-
-
-def test_whoever_stops_asking_stops_the_computing() -> None:
-    asked: list[int] = []
-
-    def predict(latent: lcm.Latent, timestep: int) -> lcm.Latent:
-        asked.append(timestep)
-        return latent
-
-    steps = lcm.denoise(init_latent(), lcm.timesteps(4), predict, TorchNoise(0).normal)
-    next(steps)
-    next(steps)
-    assert asked == [999, 759]
+    assert not np.array_equal(steps[0].latent, steps[0].estimate)
 
 
 def test_guidance_of_one_is_the_prompt_alone_and_of_two_goes_as_far_again() -> None:

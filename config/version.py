@@ -1,0 +1,3 @@
+"""Which Hearth this is."""
+
+VERSION = "0.1.0"
