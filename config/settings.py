@@ -162,6 +162,15 @@ class ModelSettings(_Group):
     chunks where a probe has shown that they give the same."""
 
 
+class AxclSettings(_Group):
+    """A real card behind PCIe, and the vendor's software for it."""
+
+    smi: Path | None = None
+    """The tool ``axcl-smi``; looked for where its package puts it when unset."""
+    smi_timeout_s: Seconds = 4.0
+    """It is asked for the card's health at every poll, and ended when it has not answered by then."""
+
+
 class VirtualCardSettings(_Group):
     """The card made of software that serves where no other is found."""
 
@@ -213,6 +222,7 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     thermal: ThermalSettings = ThermalSettings()
     models: ModelSettings = ModelSettings()
+    axcl: AxclSettings = AxclSettings()
     virtual_card: VirtualCardSettings = VirtualCardSettings()
 
     @property

@@ -19,7 +19,7 @@ from config.settings import Settings, ThermalSettings
 from hardware.card import CardInfo
 from hardware.choose import card_ids
 from hardware.errors import HardwareError
-from hardware.health import Reading, read_health
+from hardware.health import Reading, Sensors
 from models.catalog import scan
 from tasks import board, keys, thresholds
 from tasks.app import MONITOR_QUEUE, app
@@ -58,12 +58,12 @@ class Monitor:
         settings: Settings,
         *,
         cards: Callable[[Settings], list[CardInfo]] = card_ids,
-        read: Callable[[Settings, CardInfo], Reading] = read_health,
+        read: Callable[[Settings, CardInfo], Reading] | None = None,
     ) -> None:
         self._client = client
         self._settings = settings
         self._cards = cards
-        self._read = read
+        self._read = read or Sensors().read
         self._watched: dict[str, _Watched] = {}
         self._reaper = Reaper(client, settings)
         self._catalog = CatalogWatch(client, settings, scan)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import logging
+import time
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,11 @@ from config.settings import Settings, read_settings
 from hardware.card import CardInfo, CardMemory
 from hardware.choose import card_ids, open_card
 from hardware.errors import CardLost
-from hardware.health import Reading, read_health
+from hardware.health import Reading, Sensors, read_health
+from hardware.smi.tool import SmiError
+from hardware.virtual.abi.options import SimOptions, bus_id
+from hardware.virtual.smi import write_script
+from hardware.virtual.smi_pages import Shown, table
 from hardware.virtual.state import CardState, Fault
 from tests.hardware.clock import FakeClock
 
@@ -80,3 +86,110 @@ def test_a_card_lost_to_its_owner_cannot_be_read_until_the_owner_has_left(
 def test_the_room_can_be_changed(configuration: Settings, info: CardInfo, clock: FakeClock) -> None:
     CardState.open(configuration.card_state_dir).order(ambient_c=35.0)
     assert read_health(configuration, info, clock=clock).temperature_c == pytest.approx(47, abs=1)
+
+
+class Tool:
+    """Prints ``text``, or fails when that is an error; ``calls`` counts."""
+
+    def __init__(self, text: str | SmiError) -> None:
+        self.text = text
+        self.calls = 0
+
+    def __call__(self) -> str:
+        self.calls += 1
+        if isinstance(self.text, SmiError):
+            raise self.text
+        return self.text
+
+
+def real(index: int) -> CardInfo:
+    return CardInfo(f"axcl-{index}", "AX650N", index, bus_id(index), 7040 * MIB, "V3.6.5", is_virtual=False)
+
+
+def shown(*indices: int, temperature_c: float | None = 41.0) -> str:
+    return table("V3.6.5_1", [Shown(index, temperature_c, 0.5, MIB, 7040 * MIB, ()) for index in indices])
+
+
+@pytest.fixture
+def now() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def tool() -> Tool:
+    return Tool(shown(0, 1))
+
+
+@pytest.fixture
+def sensors(tool: Tool, now: FakeClock) -> Sensors:
+    return Sensors(tool, now.steady)
+
+
+def test_a_real_card_is_read_from_the_tool(sensors: Sensors, configuration: Settings) -> None:
+    reading = sensors.read(configuration, real(1))
+    assert abs(time.time() * 1000 - reading.read_at_ms) < 60_000
+    assert (reading.temperature_c, reading.npu_percent, reading.cpu_percent) == (41.0, 50.0, 5.0)
+    assert reading.memory == CardMemory(7040 * MIB, 7039 * MIB)
+
+
+def test_a_poll_asks_once_however_many_cards_there_are_and_whatever_comes_of_it(
+    sensors: Sensors, tool: Tool, now: FakeClock, configuration: Settings
+) -> None:
+    for tool.text in (shown(0, 1), SmiError("axcl-smi gave no answer"), shown(1)):
+        before = tool.calls
+        for index in (0, 1):
+            sensors.read(configuration, real(index))
+        assert tool.calls == before + 1
+        now.sleep(configuration.thermal.poll_s)
+
+
+def test_what_was_read_in_an_earlier_poll_is_never_shown_again(
+    sensors: Sensors, tool: Tool, now: FakeClock, configuration: Settings
+) -> None:
+    assert sensors.read(configuration, real(0)).temperature_c == 41.0
+    now.sleep(configuration.thermal.poll_s)
+    tool.text = SmiError("axcl-smi gave no answer")
+    reading = sensors.read(configuration, real(0))
+    assert (reading.temperature_c, reading.memory) == (None, None)
+
+
+def test_trouble_is_told_when_it_begins_changes_and_ends(
+    sensors: Sensors, tool: Tool, now: FakeClock, configuration: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    silent, other = SmiError("axcl-smi gave no answer"), shown(1)
+    for tool.text in (
+        shown(0),
+        silent,
+        silent,
+        other,
+        other,
+        "axcl init fail, ret = 0x8030010b",
+        "",
+        shown(0),
+    ):
+        sensors.read(configuration, real(0))
+        now.sleep(configuration.thermal.poll_s)
+    assert [record.getMessage() for record in caplog.records] == [
+        "card axcl-0 cannot be read: axcl-smi gave no answer",
+        "card axcl-0 cannot be read: axcl-smi shows only 0001:02:00.0",
+        "card axcl-0 cannot be read: axcl init fail, ret = 0x8030010b",
+        "card axcl-0 cannot be read: axcl-smi shows no card",
+        "card axcl-0 can be read",
+    ]
+
+
+def test_the_virtual_card_needs_no_tool(sensors: Sensors, tool: Tool, configuration: Settings) -> None:
+    (info,) = card_ids(configuration)
+    assert sensors.read(configuration, info).temperature_c is not None
+    assert tool.calls == 0
+
+
+def test_the_tool_that_is_named_is_run_and_one_that_is_not_there_is_asked_for_again(tmp_path: Path) -> None:
+    place = tmp_path / "bin" / "axcl-smi"
+    named = read_settings(data_dir=tmp_path, axcl={"smi": place, "smi_timeout_s": 30})
+    sensors = Sensors()
+    assert sensors.read(named, real(0)).temperature_c is None
+    write_script(place.parent, SimOptions(state=tmp_path / "sim"))
+    sensors._asked_s = float("-inf")
+    assert sensors.read(named, real(0)).temperature_c == pytest.approx(36, abs=2)

@@ -1,0 +1,1 @@
+"""The vendor's tool ``axcl-smi``: running it without harm, and reading what it prints."""
