@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
 from io import BytesIO
 
@@ -91,12 +92,24 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
     Raises:
         PictureRefused: as ``look``; or the file is damaged.
     """
+    return _decoded(data, max_pixels, _upright_rgb)
+
+
+def decode_transparency(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """How transparent each pixel of a picture is, as ``decode`` gives brightness: 255 is wholly so.
+
+    Raises PictureRefused as ``decode``.
+    """
+    return _decoded(data, max_pixels, _upright_transparency)
+
+
+def _decoded(data: bytes, max_pixels: int, take: Callable[[Image.Image], Pixels]) -> Pixels:
     header = look(data, max_pixels)
     try:
         with Image.open(BytesIO(data), formats=[header.format.value.upper()]) as image:
             if image.size != (header.width_px, header.height_px):
                 raise PictureRefused("the picture says two different things about its size")
-            return np.ascontiguousarray(_upright_rgb(image))
+            return np.ascontiguousarray(take(image))
     except PictureRefused:
         raise
     except MemoryError:
@@ -117,6 +130,15 @@ def _upright_rgb(image: Image.Image) -> Pixels:
         ground = Image.new("RGBA", image.size, _BACKGROUND)
         image = Image.alpha_composite(ground, image)
     return np.asarray(image.convert("RGB"))
+
+
+def _upright_transparency(image: Image.Image) -> Pixels:
+    image.load()
+    image = ImageOps.exif_transpose(image)
+    if not image.has_transparency_data:
+        return np.zeros((image.height, image.width, 3), np.uint8)
+    transparency = 255 - np.asarray(image.convert("RGBA"))[..., 3:]
+    return np.repeat(transparency, 3, axis=2)
 
 
 def fit(pixels: Pixels, size: tuple[int, int], mode: ResizeMode) -> Pixels:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from models.diffusion import lcm
-from models.diffusion.image import Pixels, ResizeMode, decode, fit
+from models.diffusion.image import Pixels, ResizeMode, decode, decode_transparency, fit
 from models.diffusion.mask import Mask
 from models.diffusion.package import PictureModel
 from models.diffusion.tokens import PromptTokenizer, PromptTokens
 from tasks.artifacts import ArtifactStore
 from tasks.errors import PictureUnreadable, Unsupported
-from tasks.jobs import ImageJob, Resize
+from tasks.jobs import ImageJob, MaskBy, Resize
 from tasks.pictures.header import PictureRefused
 
 MAX_GUIDANCE = 2.0
@@ -21,6 +21,10 @@ MAX_GUIDANCE = 2.0
 lcm-lora-sdv1-5, README.md: "guidance_scale … in [1.0, 2.0]"."""
 
 _MODES = {Resize.STRETCH: ResizeMode.STRETCH, Resize.CROP: ResizeMode.CROP, Resize.FILL: ResizeMode.FILL}
+_MASKS: Mapping[MaskBy, Callable[[bytes], Pixels]] = {
+    MaskBy.WHITE: decode,
+    MaskBy.TRANSPARENT: decode_transparency,
+}
 _SHOWN_CHARS = 60
 
 
@@ -90,16 +94,19 @@ def _beginning(job: ImageJob, model: PictureModel, store: ArtifactStore) -> Begi
     if model.geometry.encoder is None:
         raise Unsupported("this model only draws from text: it has no VAE encoder", param="image")
     size = (job.height_px, job.width_px)
-    pixels = fit(_read(store.input, source.sha256, "image"), size, _MODES[source.resize])
+    mode = _MODES[source.resize]
+    pixels = fit(_read(store.input, source.sha256, "image", decode), size, mode)
     if source.mask_sha256 is None:
         return Beginning(pixels, None)
-    picture = fit(_read(store.input, source.mask_sha256, "mask"), size, _MODES[source.resize])
+    picture = fit(_read(store.input, source.mask_sha256, "mask", _MASKS[source.mask_by]), size, mode)
     return Beginning(pixels, Mask.of(picture, *model.geometry.latent_shape[2:]))
 
 
-def _read(where: Callable[[str], Path], sha256: str, param: str) -> Pixels:
+def _read(
+    where: Callable[[str], Path], sha256: str, param: str, decoding: Callable[[bytes], Pixels]
+) -> Pixels:
     try:
-        return decode(where(sha256).read_bytes())
+        return decoding(where(sha256).read_bytes())
     except PictureRefused as error:
         raise PictureUnreadable(f"the {param} cannot be read: {error}", param=param) from None
     except (OSError, ValueError) as error:

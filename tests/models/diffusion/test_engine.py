@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import resource
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ from tasks.board import Model, PictureSize
 from tasks.engines import Signals, Verdict
 from tasks.errors import DiskFull, EngineError, PictureUnreadable, Shutdown, SizeUnsupported, Unsupported
 from tasks.events import Cancelled, Event, Expired, Preview, StepDone
-from tasks.jobs import ANONYMOUS, ImageJob, JobClass, Resize, Source, Submission, new_job_id
+from tasks.jobs import ANONYMOUS, ImageJob, JobClass, MaskBy, Resize, Source, Submission, new_job_id
 from tasks.pictures.header import PictureFormat
 from tasks.pictures.infotext import parse
 from tasks.pictures.texts import read_texts
@@ -291,13 +292,21 @@ def test_a_source_that_is_gone_or_no_picture_is_told(engine: PictureEngine, stor
     assert unreadable.value.param == "mask"
 
 
-def test_what_the_mask_keeps_stays_to_the_last_bit(engine: PictureEngine, store: ArtifactStore) -> None:
-    mask = np.zeros((HEIGHT_PX, WIDTH_PX, 3), np.uint8)
-    mask[:, 40:] = 255
+@pytest.mark.parametrize("by", MaskBy)
+def test_what_the_mask_keeps_stays_to_the_last_bit(
+    engine: PictureEngine, store: ArtifactStore, by: MaskBy
+) -> None:
+    mask = np.zeros((HEIGHT_PX, WIDTH_PX, 4), np.uint8)
+    mask[:, 40:, :3] = 255 if by is MaskBy.WHITE else 0
+    mask[:, :, 3] = 255
+    mask[:, 40:, 3] = 255 if by is MaskBy.WHITE else 0
+    file = io.BytesIO()
+    Image.fromarray(mask).save(file, "PNG")
     source = Source(
         store.spool(encode(source_picture(), PictureFormat.PNG)),
         1.0,
-        mask_sha256=store.spool(encode(mask, PictureFormat.PNG)),
+        mask_sha256=store.spool(file.getvalue()),
+        mask_by=by,
     )
     pixels = sketch(engine, job(source=source)).drawing.pixels
     assert np.array_equal(pixels[:, :40], source_picture()[:, :40])
@@ -324,6 +333,14 @@ def test_the_masked_latent_is_the_sources_own_after_every_step(
     sketch(engine, job(source=free))
     assert np.array_equal(kept[0], latents[0])
     assert not np.array_equal(kept[-1], latents[-1])
+
+
+def test_a_transparent_mask_without_transparency_keeps_everything(
+    engine: PictureEngine, store: ArtifactStore
+) -> None:
+    sha256 = store.spool(encode(source_picture(), PictureFormat.PNG))
+    source = Source(sha256, 1.0, mask_sha256=sha256, mask_by=MaskBy.TRANSPARENT)
+    assert np.array_equal(sketch(engine, job(source=source)).drawing.pixels, source_picture())
 
 
 @pytest.mark.parametrize("mode", Resize)
