@@ -16,16 +16,16 @@ import redis
 from redis.exceptions import RedisError
 
 from config.settings import Settings
-from tasks import events, jobs, journal, keys, outcome, scripts
+from tasks import events, jobs, journal, keys, outcome, scripts, submit
 from tasks.board import Ease, Hold
-from tasks.connection import AWAY
+from tasks.connection import AWAY, replies
 from tasks.engines import Verdict
 from tasks.errors import Internal, JobError, QueueAway, Shutdown, TooHot
 from tasks.events import Delta, Event, Failed, Held, Loading, Resumed, StepDone, Terminal
-from tasks.jobs import ChatJob, Job, JobId, JobState
+from tasks.jobs import ChatJob, Job, JobId, JobKind, JobState
 from tasks.made import Made
 from tasks.pace import Pace
-from tasks.scribe import RETRY_S, Scribe, Token
+from tasks.scribe import RETRY_S, Scribe, Token, beat_s
 
 Answer = TypeVar("Answer")
 
@@ -65,20 +65,45 @@ def take_card(card_id: str, client: redis.Redis, settings: Settings) -> Owner:
 
     To be called by a process that holds the card's lock: the earlier owner is dead.
     """
+    return _take_card(card_id, client, settings)[0]
+
+
+def _take_card(card_id: str, client: redis.Redis, settings: Settings) -> tuple[Owner, list[str]]:
+    """The owner, and the jobs that went back to the queue, those whose turn it is first last."""
     queue = settings.queue
     epoch, outcomes = scripts.run(
         client, "own", card_id, keys.epoch(card_id), queue.max_strikes, int(queue.journal_ttl_s * 1000)
     )
-    for job_id, became in zip(outcomes[::2], outcomes[1::2], strict=True):
-        log.warning("job %s had lost its worker: %s", job_id.decode(), became.decode())
-    return Owner(card_id, int(epoch), client, settings)
+    given_back = []
+    for raw_id, became in zip(outcomes[::2], outcomes[1::2], strict=True):
+        job_id = raw_id.decode()
+        log.warning("job %s had lost its worker: %s", job_id, became.decode())
+        if became == b"queued":
+            given_back.append(job_id)
+    given_back.sort(
+        key=lambda job_id: float(replies(client).hget(keys.job(job_id), "order") or 0), reverse=True
+    )
+    return Owner(card_id, int(epoch), client, settings), given_back
 
 
 def become_owner(card_id: str, client: redis.Redis, settings: Settings) -> int:
     """``take_card`` for this process: ``claimed`` works from now on. Returns the epoch."""
     global _owner
-    _owner = take_card(card_id, client, settings)
+    _owner, given_back = _take_card(card_id, client, settings)
+    for job_id in given_back:
+        _send_first(client, job_id)
     return _owner.epoch
+
+
+def _send_first(client: redis.Redis, job_id: str) -> None:
+    """Bring the message of a job that lost its worker to the head of its queue, where its place is.
+
+    Its own message may be gone (a picture's is, once the card was done with it) or be held by the dead worker
+    for a day; one too many is swallowed. What cannot be sent now, the reaper sends.
+    """
+    queue, kind = replies(client).hmget(keys.job(job_id), "queue", "kind")
+    if queue is not None and submit.send(job_id, queue.decode(), JobKind(kind.decode())):
+        scripts.run(client, "first", job_id, queue)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +225,11 @@ class _CardCall:
 
 
 class Claim:
-    """One attempt at a job. ``emitted`` are the token ids that former attempts journalled."""
+    """One attempt at a job. ``emitted`` are the token ids that former attempts journalled.
+
+    ``is_handed_over``: another thread brings the job to its end, and keeps its lease until then.
+    ``is_settled``: Redis knows how the attempt ended.
+    """
 
     def __init__(self, owner: Owner, token: Token, job: Job, left_ms: int | None) -> None:
         entries = journal.read(owner.redis, token.job_id) if token.attempt > 1 else []
@@ -210,10 +239,12 @@ class Claim:
         self.emitted: Sequence[int] = tuple(self._made.token_ids)
         self._progress = ""
         self._owner = owner
-        self._scribe = Scribe(owner.redis, token, owner.card, owner.settings)
+        self._scribe = Scribe(owner.redis, token, owner.card, owner.settings, beat_s(job.kind))
         deadline = None if left_ms is None else time.monotonic() + left_ms / 1000
         self.signals = JobSignals(self._scribe, deadline, owner.settings.queue.redis_patience_s)
         self.ended = False
+        self.is_handed_over = False
+        self.is_settled = False
 
     def append(self, event: Event) -> None:
         """Journal an event of the engine's; a terminal one ends the job there and then.
@@ -284,6 +315,19 @@ class Claim:
             *pending,
         )
 
+    def hand_over(self) -> None:
+        """The rest of the job needs no card: whoever took it ends it within ``ending``, then releases it."""
+        self.is_handed_over = True
+
+    def release(self) -> None:
+        """Renew the lease no longer. Releasing twice is harmless."""
+        self._scribe.stop()
+
+    def unwanted(self) -> Terminal | None:
+        """The end of a job that somebody has cancelled; None while it is wanted."""
+        cancel = self._scribe.orders.cancel
+        return None if cancel is None else outcome.of_verdict(Verdict.CANCEL, cancel)
+
     def end_unsaid(self) -> None:
         """End a job whose engine left without a terminal event."""
         if self._scribe.orders.lost:
@@ -305,6 +349,7 @@ class Claim:
         while True:
             try:
                 scripts.run(self._owner.redis, script, *args)
+                self.is_settled = True
                 return
             except (*AWAY, RedisError) as error:
                 # A full disk refuses writes for a while; what is refused for longer is refused for good.
@@ -337,19 +382,25 @@ def claimed(job_id: JobId, owner: Owner | None = None) -> Iterator[Claim | None]
     if claim is None:
         yield None
         return
-    with _at_work(claim):
-        try:
-            yield claim
-            if not claim.ended:
-                claim.end_unsaid()
-        except JobError as error:
-            claim.fail(outcome.failed(error))
-        except Exception as error:
-            claim.fail(outcome.internal(error, job_id))
-        except BaseException as interrupt:
-            if not claim.ended:
-                claim.give_back(interrupt.reason if isinstance(interrupt, Shutdown) else Shutdown.reason)
-            raise
+    with _at_work(claim), ending(claim):
+        yield claim
+
+
+@contextmanager
+def ending(claim: Claim) -> Iterator[None]:
+    """See to it that the job ends here, exactly once, or is handed over or given back. See ``claimed``."""
+    try:
+        yield
+        if not claim.ended and not claim.is_handed_over:
+            claim.end_unsaid()
+    except JobError as error:
+        claim.fail(outcome.failed(error))
+    except Exception as error:
+        claim.fail(outcome.internal(error, claim.token.job_id))
+    except BaseException as interrupt:
+        if not claim.ended:
+            claim.give_back(interrupt.reason if isinstance(interrupt, Shutdown) else Shutdown.reason)
+        raise
 
 
 @contextmanager
@@ -363,7 +414,8 @@ def _at_work(claim: Claim) -> Iterator[None]:
     finally:
         _pace.end(time.monotonic())
         _current = None
-        claim._scribe.stop()
+        if not claim.is_handed_over:
+            claim.release()
 
 
 def _take(owner: Owner, job_id: JobId) -> Claim | None:

@@ -8,19 +8,23 @@ from tasks.app import app
 from tasks.claim import Claim, claimed
 from tasks.engines import Sketch, engines
 from tasks.errors import Internal, Shutdown
+from tasks.finisher import finisher
 from tasks.jobs import ImageJob, JobId
 
 
 @app.task(name="hearth.image")
 def image(job_id: str) -> None:
-    """Run one picture job. Returns nothing: the journal is the result. See ``tasks.chat``."""
+    """Run one picture job up to its pixels; the finisher brings it to its end beside the card's next one.
+
+    Returns nothing: the journal is the result. See ``tasks.chat``.
+    """
     try:
         with claimed(JobId(job_id)) as claim:
             if claim is None:
                 return
             sketch = _draw(claim)
             if sketch is not None:
-                claim.append(sketch.finish())
+                finisher.take(claim, sketch)
     except Shutdown:
         raise Reject("given back at shutdown", requeue=True) from None
 

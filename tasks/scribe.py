@@ -17,15 +17,22 @@ from config.settings import Settings
 from tasks import board, events, keys, scripts
 from tasks.connection import AWAY
 from tasks.events import Delta, Event, ReasoningDelta, TextDelta
-from tasks.jobs import JobId
+from tasks.jobs import JobId, JobKind
 from tasks.made import joined
 
 log = logging.getLogger("hearth.tasks.scribe")
 
 BEAT_S = 0.25
 """Time between two questions to Redis: how soon a running job learns that it was cancelled or is to rest."""
+PICTURE_BEAT_S = 0.1
+"""The same for a picture, whose steps are long: what is learnt late costs one more of them."""
 RETRY_S = 0.25
 """Pause before Redis is tried again after it did not answer."""
+
+
+def beat_s(kind: JobKind) -> float:
+    """How often a job of this kind asks what is wanted of it."""
+    return min(BEAT_S, PICTURE_BEAT_S) if kind is JobKind.IMAGE else BEAT_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +58,11 @@ class Orders:
 class Scribe:
     """Buffers a job's events and keeps its lease. ``append`` is for one thread, the engine's."""
 
-    def __init__(self, client: redis.Redis, token: Token, card: str, settings: Settings) -> None:
+    def __init__(
+        self, client: redis.Redis, token: Token, card: str, settings: Settings, beat_s: float
+    ) -> None:
         self._redis = client
+        self._beat_s = beat_s
         self._token = token
         self._hold_key = keys.hold(card)
         self._ease_key = keys.ease(card)
@@ -130,7 +140,7 @@ class Scribe:
 
     def _run(self) -> None:
         # The claim has just renewed the lease, and the gate lets nothing through while the card is held.
-        beat_at = time.monotonic() + BEAT_S
+        beat_at = time.monotonic() + self._beat_s
         while True:
             with self._wake:
                 now = time.monotonic()
@@ -145,7 +155,7 @@ class Scribe:
                     self._write(*batch)
                 if now >= beat_at:
                     self._ask()
-                    beat_at = now + BEAT_S
+                    beat_at = now + self._beat_s
             except Exception as error:
                 # Whatever it is, a dead thread would leave the job without lease, journal and orders.
                 if not isinstance(error, AWAY):

@@ -25,6 +25,7 @@ from tasks import board, claim, keys
 from tasks.app import MONITOR_QUEUE
 from tasks.connection import connect
 from tasks.engines import Sketch, engines
+from tasks.finisher import finisher
 from tasks.jobs import ImageJob
 from tasks.monitor import poll
 from worker.link import Link
@@ -117,7 +118,8 @@ class CardOwner:
                 self._residency.publish()
 
     def leave(self) -> None:
-        """Unload in order, close the card, stop beating. A lost card is left alone."""
+        """Finish what is drawn, unload in order, close the card, stop beating. A lost card is left alone."""
+        finisher.join()
         self._gone.set()
         self._residency.close()
         if not self._residency.is_lost:

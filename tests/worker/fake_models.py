@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from config.settings import Settings
+from config.settings import Settings, settings
 from hardware.card import Buffer, Card
 from tasks.board import Catalog, Model, PictureSize
 from tasks.engines import Signals, Sketch, Verdict
@@ -81,8 +82,11 @@ class PaintingModel:
             if verdict is not Verdict.GO_ON:
                 yield from _ending(verdict)
                 return None
+            with signals.calling_card(5.0):
+                time.sleep(float(job.submission.metadata.get("step_ms", "0")) / 1000)
             yield StepDone(step, job.steps)
-        return DrySketch(load_ms)
+        (settings().data_dir / "drawn").open("a").write(f"{job.submission.id}\n")
+        return DrySketch(job, load_ms)
 
     def trim(self) -> int:
         *others, _ = self.sizes
@@ -98,18 +102,29 @@ class PaintingModel:
 
 @dataclass
 class DrySketch:
-    """A picture without a file."""
+    """A picture without a file. The job's metadata say how long that takes."""
 
+    job: ImageJob
     load_ms: float = 0.0
 
+    @property
+    def path(self) -> Path:
+        return settings().data_dir / f"{self.job.submission.id}.sketch"
+
     def keep(self) -> None:
-        pass
+        self.path.touch()
 
     def finish(self) -> Finished:
+        time.sleep(float(self.job.submission.metadata.get("file_ms", "0")) / 1000)
         return Finished(FinishReason.STOP, Usage(1, 0), Timings(load_ms=self.load_ms))
 
     def discard(self) -> None:
-        pass
+        self.path.unlink(missing_ok=True)
+
+
+def find_sketch(job: ImageJob) -> Sketch | None:
+    sketch = DrySketch(job)
+    return sketch if sketch.path.exists() else None
 
 
 def _ending(verdict: Verdict) -> Iterator[Event]:
@@ -124,7 +139,8 @@ def model(name: str, size_bytes: int = 2**20) -> Model:
 
 
 def scan(settings: Settings) -> Catalog:
-    return Catalog(0, tuple(model(name) for name in ("alpha", "beta", "one", "two", "three")))
+    painter = Model(id="painter", kind="image", directory="", size_bytes=2**20, created_at_s=0)
+    return Catalog(0, (*(model(name) for name in ("alpha", "beta", "one", "two", "three")), painter))
 
 
 def loading(
@@ -145,4 +161,4 @@ def loading(
 
 
 def fake_models() -> Models:
-    return Models(scan, loading, lambda job: None)
+    return Models(scan, loading, find_sketch)

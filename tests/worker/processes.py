@@ -22,6 +22,7 @@ from tasks.events import Event
 from tasks.jobs import (
     ANONYMOUS,
     ChatJob,
+    ImageJob,
     JobClass,
     JobId,
     Message,
@@ -155,6 +156,21 @@ class House:
         async with connect_async(self.settings) as client:
             await submit(client, job, self.settings)
         return job.submission.id
+
+    async def submit_picture(self, *, steps: int = 4, step_ms: int = 1, file_ms: int = 1) -> JobId:
+        metadata = {"step_ms": str(step_ms), "file_ms": str(file_ms)}
+        about = Submission(
+            new_job_id(), ANONYMOUS, JobClass.IMAGE, int(time.time() * 1000), metadata=metadata
+        )
+        job = ImageJob(about, "painter", "a cat", 1, 64, 64, steps)
+        async with connect_async(self.settings) as client:
+            await submit(client, job, self.settings)
+        return job.submission.id
+
+    def drawn(self, job_id: JobId) -> int:
+        """How often the job's picture was drawn to its end."""
+        path = self.settings.data_dir / "drawn"
+        return path.read_text().split().count(job_id) if path.exists() else 0
 
     def events(self, job_id: JobId) -> list[Event]:
         return [entry.event for entry in journal.read(self.store, job_id)]

@@ -364,7 +364,7 @@ def test_a_model_of_the_other_kind_refuses_the_job(residency: Residency) -> None
 
 def test_a_picture_that_was_drawn_before_needs_no_model(residency: Residency, shelf: Shelf) -> None:
     job = picture("nobody")
-    shelf.sketches[job.submission.id] = fake_models.DrySketch()
+    shelf.sketches[job.submission.id] = fake_models.DrySketch(job)
     events, _ = draw(residency, job)
     assert events == []
     assert shelf.loads == []
