@@ -49,6 +49,14 @@ class Client:
     def post(self, path: str, body: Any = None) -> Any:
         return self._json("POST", path, json=body)
 
+    def download(self, path: str) -> bytes:
+        """A file as it is."""
+        with self._reached():
+            response = self._http.get(path)
+        if response.is_error:
+            raise _refused(response)
+        return response.content
+
     def follow(self, job_id: str) -> Iterator[Message | Comment]:
         """The job's events until its terminal one, over as many connections as it takes."""
         last_id: str | None = None

@@ -1,16 +1,19 @@
-"""``hearth jobs``: list, show, wait, cancel."""
+"""``hearth jobs``: list, show, wait, cancel, save."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Any
 
 from cli.client import Client
 from cli.errors import CliError
+from cli.files import Place, save_all
 from cli.follow import follow
-from cli.output import age, print_json, print_table
+from cli.output import age, print_json, print_table, size
 
-_COLUMNS = ("id", "state", "model", "class", "place", "age", "run", "tokens")
+_COLUMNS = ("id", "state", "model", "class", "place", "age", "run", "made", "prompt")
+_PROMPT_CHARACTERS = 40
 
 
 def ls(client: Client, query: dict[str, Any], *, as_json: bool) -> None:
@@ -28,8 +31,35 @@ def show(client: Client, job_id: str, *, as_json: bool) -> None:
     if as_json:
         print_json(job)
         return
-    for name, text in _facts(job):
+    for name, text in _facts(job, client.url):
         sys.stdout.write(f"{name:<10} {text}\n")
+
+
+def save(client: Client, name: str, place: Place, *, as_json: bool) -> None:
+    """Save the pictures of a job, or of all jobs of a batch that have made one. Raises CliError."""
+    place = replace(place, many=name.startswith("batch_"), is_quiet=as_json)
+    place.check()
+    if place.many:
+        jobs = [job for job in _of_batch(client, _checked(name)) if job["state"] == "succeeded"]
+        if not jobs:
+            raise CliError(f"no job of the batch {name} has made a picture")
+    else:
+        jobs = [client.get(f"/v1/jobs/{_checked(name)}")]
+    files = [path for job in jobs for path in save_all(client, job, place)]
+    if as_json:
+        print_json(files)
+
+
+def _of_batch(client: Client, batch: str) -> list[dict[str, Any]]:
+    """All jobs of a batch, in the order they came in."""
+    found: list[dict[str, Any]] = []
+    after = None
+    while True:
+        page = client.get("/v1/jobs", batch=batch, after=after, limit=100)
+        found += page["data"]
+        after = page["last_id"]
+        if not page["has_more"]:
+            return found[::-1]
 
 
 def wait(client: Client, job_id: str, *, as_json: bool) -> int:
@@ -39,6 +69,8 @@ def wait(client: Client, job_id: str, *, as_json: bool) -> int:
         print_json(client.get(f"/v1/jobs/{job_id}"))
     elif end.text:
         sys.stdout.write("\n")
+    elif end.event.get("output"):
+        sys.stderr.write(f"the picture is there; save it with:  hearth jobs save {job_id}\n")
     if end.fault is not None:
         sys.stderr.write(f"hearth: {end.fault}\n")
     return 0 if end.fault is None else 1
@@ -61,7 +93,6 @@ def _checked(job_id: str) -> str:
 
 
 def _row(job: dict[str, Any]) -> tuple[str, ...]:
-    usage = job.get("usage") or {}
     run_ms = (job.get("timings") or {}).get("run_ms")
     return (
         job["id"],
@@ -71,8 +102,21 @@ def _row(job: dict[str, Any]) -> tuple[str, ...]:
         str(job["position"] or ""),
         age(job["created_at"]),
         f"{run_ms / 1000:.1f} s" if run_ms else "",
-        str(usage.get("completion_tokens", "")),
+        _made(job),
+        _beginning((job.get("input") or {}).get("prompt", "")),
     )
+
+
+def _made(job: dict[str, Any]) -> str:
+    asked, usage = job.get("input"), job.get("usage")
+    if asked is not None:
+        return f"{asked['size']} {asked['format']}"
+    return f"{usage['completion_tokens']} tokens" if usage else ""
+
+
+def _beginning(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _PROMPT_CHARACTERS else text[: _PROMPT_CHARACTERS - 1] + "…"
 
 
 def _state(job: dict[str, Any]) -> str:
@@ -80,12 +124,15 @@ def _state(job: dict[str, Any]) -> str:
     return f"{job['state']} ({hold['reason']})" if hold else str(job["state"])
 
 
-def _facts(job: dict[str, Any]) -> list[tuple[str, str]]:
+def _facts(job: dict[str, Any], url: str) -> list[tuple[str, str]]:
     facts = [("id", job["id"]), ("state", _state(job)), ("model", job["model"]), ("queue", job["queue"])]
     if job["position"]:
         facts.append(("place", str(job["position"])))
     facts += [("created", f"{age(job['created_at'])} ago"), ("attempt", str(job["attempt"]))]
-    if job["usage"]:
+    if job.get("batch"):
+        facts.append(("batch", job["batch"]))
+    facts += _asked(job.get("input"))
+    if job["usage"] and job["kind"] == "chat":
         usage = job["usage"]
         facts.append(("tokens", f"{usage['prompt_tokens']} in, {usage['completion_tokens']} out"))
     if job["ended_at"]:
@@ -96,4 +143,22 @@ def _facts(job: dict[str, Any]) -> list[tuple[str, str]]:
         facts.append(("error", f"{job['error']['message']} ({job['error']['code']})"))
     facts += [("warning", warning) for warning in job["warnings"]]
     facts += [(name, value) for name, value in job["metadata"].items()]
-    return facts + [("text", piece["text"]) for piece in job["output"] if piece["type"] == "text"]
+    facts += [("text", piece["text"]) for piece in job["output"] if piece["type"] == "text"]
+    return facts + [
+        ("picture", f"{url}{piece['url']}  ({size(piece['size_bytes'])})")
+        for piece in job["output"]
+        if piece["type"] == "image"
+    ]
+
+
+def _asked(picture: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """What a picture is drawn from."""
+    if picture is None:
+        return []
+    facts = [("prompt", picture["prompt"])]
+    if picture["negative_prompt"]:
+        facts.append(("negative", picture["negative_prompt"]))
+    facts.append(("drawn", f"{picture['size']} in {picture['steps']} steps, seed {picture['seed']}"))
+    if picture["source"]:
+        facts.append(("from", f"a picture, {picture['source']['strength']:g} of it anew"))
+    return facts

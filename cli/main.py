@@ -28,7 +28,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 jobs = typer.Typer(
-    help="Look at jobs, wait for them, cancel them.", no_args_is_help=True, rich_markup_mode=None
+    help="Look at jobs, wait for them, cancel them, save what they drew.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 queue = typer.Typer(help="What waits and runs; pause it, resume it.", rich_markup_mode=None)
 models = typer.Typer(help="The models found.", no_args_is_help=True, rich_markup_mode=None)
@@ -97,10 +99,63 @@ def chat(
         chat(client, question, prompt, as_json=as_json)
 
 
+@app.command()
+def image(
+    prompt: Annotated[str, typer.Argument(help="What is to be seen.")],
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Which model; default: the first that draws.")
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT, one of the model's sizes.")] = None,
+    steps: Annotated[int | None, typer.Option(help="One of the model's numbers of steps.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed draws the same picture.")] = None,
+    negative: Annotated[
+        str | None, typer.Option(help="What is not to be seen; needs --guidance above 1.")
+    ] = None,
+    guidance: Annotated[float | None, typer.Option(help="1 to 2; above 1 takes twice as long.")] = None,
+    source: Annotated[Path | None, typer.Option("--from", help="A picture to start from.")] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="How much of --from is drawn anew; default 0.75.")
+    ] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="Where this picture is white, --from is drawn anew.")
+    ] = None,
+    number: Annotated[int | None, typer.Option("--number", "-n", min=1, help="How many pictures.")] = None,
+    picture_format: Annotated[str | None, typer.Option("--format", help="png, jpeg or webp.")] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="A directory, a file, or - for stdout; default: here.")
+    ] = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    as_json: Json = False,
+) -> None:
+    """Draw a picture and save it; its path goes to stdout, what happens meanwhile to stderr."""
+    from cli.client import Client
+    from cli.files import Place
+    from cli.image import Wish, image
+
+    options = {
+        "model": model,
+        "size": size,
+        "steps": steps,
+        "seed": seed,
+        "negative_prompt": negative,
+        "guidance_scale": guidance,
+        "strength": strength,
+        "n": number,
+        "format": picture_format,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    with Client(url, api_key) as client:
+        wish = Wish(prompt, given, source, mask)
+        raise typer.Exit(image(client, wish, Place(out), as_json=as_json))
+
+
 @jobs.command("ls")
 def jobs_ls(
     state: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="Only jobs of this model.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Only jobs of this kind: chat or image.")] = None,
+    batch: Annotated[str | None, typer.Option(help="Only the jobs of this batch.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100, help="How many at most.")] = 20,
     url: Url = None,
     api_key: ApiKey = None,
@@ -111,7 +166,8 @@ def jobs_ls(
     from cli.jobs import ls
 
     with Client(url, api_key) as client:
-        ls(client, {"state": state, "model": model, "limit": limit}, as_json=as_json)
+        query = {"state": state, "model": model, "kind": kind, "batch": batch, "limit": limit}
+        ls(client, query, as_json=as_json)
 
 
 @jobs.command("show")
@@ -142,6 +198,25 @@ def jobs_cancel(job: JobIdArgument, url: Url = None, api_key: ApiKey = None, as_
 
     with Client(url, api_key) as client:
         cancel(client, job, as_json=as_json)
+
+
+@jobs.command("save")
+def jobs_save(
+    job: Annotated[str, typer.Argument(help="The id of a job or a batch.", metavar="JOB")],
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="A directory, a file, or - for stdout; default: here.")
+    ] = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    as_json: Json = False,
+) -> None:
+    """Save the pictures of a job, or of a whole batch; their paths go to stdout."""
+    from cli.client import Client
+    from cli.files import Place
+    from cli.jobs import save
+
+    with Client(url, api_key) as client:
+        save(client, job, Place(out), as_json=as_json)
 
 
 @models.command("ls")

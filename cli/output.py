@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -47,7 +48,7 @@ class Status:
     def show(self, text: str) -> None:
         if text == self._shown:
             return
-        sys.stderr.write(f"\r\x1b[K{text}" if self._is_terminal else f"{text}\n")
+        sys.stderr.write(f"\r\x1b[K{_fitting(text)}" if self._is_terminal else f"{text}\n")
         sys.stderr.flush()
         self._shown = text
 
@@ -56,6 +57,18 @@ class Status:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
         self._shown = ""
+
+
+def _fitting(text: str) -> str:
+    """A line that wraps around could not be taken back."""
+    width = shutil.get_terminal_size().columns
+    return text if len(text) < width else text[: max(0, width - 2)] + "…"
+
+
+def bar(done: int, total: int, width: int = 20) -> str:
+    """``━━━━━━╌╌╌╌``: how much of it is done."""
+    filled = width * done // total if total else 0
+    return "━" * filled + "╌" * (width - filled)
 
 
 def age(at_s: float | None) -> str:
