@@ -85,15 +85,28 @@ def _first_steps(serving: Serving) -> list[str]:
         return [
             f"There is no model to use yet: put one into {serving.models_dir}, it is found within seconds."
         ]
-    model = serving.models[0]["id"]
-    key = ' -H "authorization: Bearer $HEARTH_API_KEY"' if serving.needs_key else ""
     elsewhere = "" if serving.url == DEFAULT_URL else f"HEARTH_URL={serving.url} "
+    steps = ["Try it:"]
+    chat = _first(serving.models, "chat")
+    if chat is not None:
+        steps += [*_curl(serving, chat), f'  {elsewhere}./hearth chat "What is Hearth?"']
+    if _first(serving.models, "image") is not None:
+        steps.append(f'  {elsewhere}./hearth image "a red circle on blue"')
+    return steps
+
+
+def _curl(serving: Serving, model: str) -> list[str]:
+    key = ' -H "authorization: Bearer $HEARTH_API_KEY"' if serving.needs_key else ""
     body = json.dumps(
         {"model": model, "messages": [{"role": "user", "content": "What is Hearth?"}], "stream": True}
     )
     return [
-        "Try it:",
         f"  curl -sN {serving.url}/v1/chat/completions -H 'content-type: application/json'{key} \\",
         f"       -d '{body}'",
-        f'  {elsewhere}./hearth chat "What is Hearth?"',
     ]
+
+
+def _first(models: list[dict[str, Any]], kind: str) -> str | None:
+    """The first model that does this kind of job; one that does not say talks."""
+    kinds = ((model["id"], (model.get("hearth") or {}).get("kind", "chat")) for model in models)
+    return next((name for name, does in kinds if does == kind), None)

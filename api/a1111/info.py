@@ -108,6 +108,6 @@ class Answer:
             ),
             "clip_skip": 1,
             "is_using_inpainting_conditioning": False,
-            "version": f"hearth {VERSION}",
+            "version": f"Hearth {VERSION}",
             "job_ids": [job.submission.id for job in self.jobs],
         }

@@ -62,6 +62,17 @@ def test_the_example_is_made_for_this_server() -> None:
     assert "HEARTH_URL=http://127.0.0.1:1 ./hearth chat" in text
 
 
+def test_every_kind_of_model_is_tried_with_what_it_does() -> None:
+    draws = {"id": "drawer", "hearth": {"kind": "image"}}
+    both = banner.words(serving(models=[draws, {"id": "talker", "hearth": {"kind": "chat"}}]))
+    assert '"model": "talker"' in both
+    assert './hearth image "' in both
+    alone = banner.words(serving(models=[draws]))
+    assert "curl" not in alone
+    assert './hearth image "' in alone
+    assert "./hearth image" not in banner.words(serving())
+
+
 def test_json_is_one_object_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     banner.show(serving(ready_s=1.5), as_json=True)
     (line,) = capsys.readouterr().out.splitlines()
