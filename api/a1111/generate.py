@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from api import auth, context
 from api.a1111 import calls, checkpoints, options, policy
 from api.a1111.info import Answer, Drawn
-from api.a1111.schemas import GenerateRequest, Img2ImgRequest, Txt2ImgRequest
+from api.a1111.schemas import GenerateAnswer, GenerateRequest, Img2ImgRequest, Txt2ImgRequest
 from api.asked import warning_header
 from api.context import Context
 from api.errors import Problem, Refusal, of_end, shutting_down
@@ -35,7 +35,12 @@ _CLIENT_CLOSED = 499
 _Asked = TypeVar("_Asked", bound=GenerateRequest)
 
 
-@router.post("/sdapi/v1/txt2img", openapi_extra=body_schema(Txt2ImgRequest), operation_id="a1111_txt2img")
+@router.post(
+    "/sdapi/v1/txt2img",
+    response_model=GenerateAnswer,
+    openapi_extra=body_schema(Txt2ImgRequest),
+    operation_id="a1111_txt2img",
+)
 async def txt2img(request: Request) -> Response:
     """Draw pictures from words. Every picture is a job (`x-job-id`); a client that closes the connection
     cancels them, unless it sent `x-hearth-keep: true`.
@@ -47,7 +52,12 @@ async def txt2img(request: Request) -> Response:
     return await _draw(request, "txt2img", body, asked, None)
 
 
-@router.post("/sdapi/v1/img2img", openapi_extra=body_schema(Img2ImgRequest), operation_id="a1111_img2img")
+@router.post(
+    "/sdapi/v1/img2img",
+    response_model=GenerateAnswer,
+    openapi_extra=body_schema(Img2ImgRequest),
+    operation_id="a1111_img2img",
+)
 async def img2img(request: Request) -> Response:
     """Draw pictures that start from another. See `txt2img`."""
     body, asked = await _read(request, Img2ImgRequest)

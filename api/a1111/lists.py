@@ -68,32 +68,15 @@ def _list_route(path: str, body: Any) -> None:
     async def show() -> Response:
         return JSONResponse(body)
 
-    name = path.rsplit("/", 1)[1]
-    told = "What there is here: one way to draw." if body else "Empty: there is nothing of the kind here."
-    router.add_api_route(
-        path,
-        show,
-        methods=["GET"],
-        description=told,
-        name=name,
-        operation_id=f"a1111_{name}".replace("-", "_"),
-    )
+    # The empty ones would fill the documentation with what there is not.
+    router.add_api_route(path, show, methods=["GET"], include_in_schema=False)
 
 
 def _refused_route(path: str, message: str) -> None:
     async def refuse() -> Response:
         raise Refusal("not_supported", message)
 
-    name = path.rsplit("/", 1)[1]
-    told = f"Not possible: {message}."
-    router.add_api_route(
-        path,
-        refuse,
-        methods=["POST"],
-        description=told,
-        name=name,
-        operation_id=f"a1111_{name}".replace("-", "_"),
-    )
+    router.add_api_route(path, refuse, methods=["POST"], include_in_schema=False)
 
 
 for _path, _body in LISTS.items():

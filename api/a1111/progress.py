@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 from api import auth, context
 from api.a1111 import calls
 from api.a1111.calls import Going
-from api.a1111.schemas import ProgressRequest
+from api.a1111.schemas import ProgressAnswer, ProgressRequest
 from api.context import Context
 from api.follow import place_of
 from api.limits import read_json
@@ -90,7 +90,7 @@ def _stamp(at_ms: int) -> str:
     return time.strftime("%Y%m%d%H%M%S", time.localtime(at_ms / 1000))
 
 
-@router.get("/sdapi/v1/progress", operation_id="a1111_progress")
+@router.get("/sdapi/v1/progress", response_model=ProgressAnswer, operation_id="a1111_progress")
 async def show(
     request: Request,
     skip_current_image: Annotated[bool, Query(description="Leave the picture out.")] = False,

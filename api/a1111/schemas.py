@@ -119,6 +119,32 @@ class Img2ImgRequest(GenerateRequest):
     include_init_images: bool = False
 
 
+class GenerateAnswer(BaseModel):
+    images: Annotated[list[str], Field(description="Files in base64; none with `send_images: false`.")]
+    parameters: Annotated[dict[str, Any], Field(description="The request, with the values really used.")]
+    info: Annotated[str, Field(description="JSON: seeds, steps, model, the text in each file, `job_ids`.")]
+
+
+class ProgressState(BaseModel):
+    skipped: bool
+    interrupted: bool
+    stopping_generation: bool
+    job: str
+    job_count: Annotated[int, Field(description="Pictures of the request; 0: nothing waits or runs.")]
+    job_timestamp: str
+    job_no: Annotated[int, Field(description="Pictures that have ended.")]
+    sampling_step: int
+    sampling_steps: int
+
+
+class ProgressAnswer(BaseModel):
+    progress: Annotated[float, Field(description="0 to 1; 0: nothing waits or runs.")]
+    eta_relative: Annotated[float, Field(description="Seconds left, by the pace so far.")]
+    state: ProgressState
+    current_image: Annotated[str | None, Field(description="The newest preview, in base64.")]
+    textinfo: str | None
+
+
 class ProgressRequest(Lax):
     id_task: TaskId
     id_live_preview: Whole = -1
