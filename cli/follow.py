@@ -84,10 +84,10 @@ class _Teller:
             case "queued" if event.get("attempt"):
                 self._show(f"back in the queue: {event.get('reason') or 'its worker was stopped'}")
             case "loading":
-                self._show(f"{_bar(event)}  loading {event['model']}: {event['done']} of {event['total']}")
+                self._show(f"loading {event['model']}: {event['done']} of {event['total']}", _bar(event))
             case "step_done":
-                said = f"{_bar(event)}  step {event['done']} of {event['total']}"
-                self._show(said + _left(self._ends_at_s))
+                said = f"step {event['done']} of {event['total']}"
+                self._show(said + _left(self._ends_at_s), _bar(event))
             case "held":
                 self._show(f"resting: {event['message']}")
             case "started":
@@ -96,8 +96,8 @@ class _Teller:
             case "resumed":
                 self._status.clear()
 
-    def _show(self, text: str) -> None:
-        self._status.show(self._label + text)
+    def _show(self, text: str, ahead: str = "") -> None:
+        self._status.show(self._label + text, ahead)
 
     def _wait(self) -> str:
         """When its turn comes, where the server can tell."""
@@ -111,7 +111,7 @@ class _Teller:
 
 
 def _bar(event: dict[str, Any]) -> str:
-    return bar(event["done"], event["total"])
+    return bar(event["done"], event["total"]) + "  "
 
 
 def _left(ends_at_s: float | None) -> str:

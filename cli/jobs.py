@@ -21,7 +21,7 @@ def ls(client: Client, query: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(page)
         return
-    print_table(_COLUMNS, (_row(job) for job in page["data"]), empty="no jobs")
+    print_table(_COLUMNS, (_row(job) for job in page["data"]), empty="no jobs", clips_last=True)
     if page["has_more"]:
         sys.stderr.write("there are more: --limit\n")
 

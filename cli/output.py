@@ -9,33 +9,58 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+_LEAST_LAST = 8
+"""Characters of a clipped column that are still worth their room."""
+
 
 def print_json(data: Any) -> None:
     sys.stdout.write(json.dumps(data, ensure_ascii=False, indent=2) + "\n")
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:
-    """Aligned columns; ``empty`` goes to stderr when there is nothing to show."""
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str, clips_last: bool = False
+) -> None:
+    """Aligned columns; ``empty`` goes to stderr when there is nothing to show.
+
+    On a terminal a column without content is left out; the last one, when it ``clips_last``, gets what room
+    there is, or none.
+    """
     shown = [tuple(row) for row in rows]
     if not shown:
         sys.stderr.write(empty + "\n")
         return
     if sys.stdout.isatty():
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for number, name in enumerate(columns):
-            # The first column is there to be copied: it is never cut short.
-            widest = max(len(row[number]) for row in shown)
-            table.add_column(name, no_wrap=number == 0, min_width=widest if number == 0 else None)
-        for row in shown:
-            table.add_row(*(Text(cell) for cell in row))
-        Console().print(table)
+        _draw_table(columns, shown, clips_last=clips_last)
         return
     for row in (tuple(columns), *shown):
         sys.stdout.write("\t".join(row) + "\n")
+
+
+def _draw_table(columns: Sequence[str], rows: Sequence[tuple[str, ...]], *, clips_last: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    widest = [max(len(name), *(len(row[at]) for row in rows)) for at, name in enumerate(columns)]
+    kept = [at for at in range(len(columns)) if any(row[at] for row in rows)]
+    last = len(columns) - 1
+    room = console.width - sum(widest[at] + 2 for at in kept if at != last)
+    if clips_last and last in kept and room < _LEAST_LAST:
+        kept.remove(last)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for at in kept:
+        # The first column is there to be copied: it is never cut short. Next to a last one that is, none is.
+        is_whole = at == 0 or (clips_last and at != last)
+        table.add_column(
+            columns[at],
+            no_wrap=is_whole or clips_last,
+            min_width=widest[at] if is_whole else None,
+            max_width=room if clips_last and at == last else None,
+        )
+    for row in rows:
+        table.add_row(*(Text(row[at]) for at in kept))
+    console.print(table)
 
 
 class Status:
@@ -45,10 +70,11 @@ class Status:
         self._is_terminal = sys.stderr.isatty()
         self._shown = ""
 
-    def show(self, text: str) -> None:
+    def show(self, text: str, ahead: str = "") -> None:
+        """``ahead`` stands before it on a terminal only: what is drawn there means nothing in a log."""
         if text == self._shown:
             return
-        sys.stderr.write(f"\r\x1b[K{_fitting(text)}" if self._is_terminal else f"{text}\n")
+        sys.stderr.write(f"\r\x1b[K{_fitting(ahead + text)}" if self._is_terminal else f"{text}\n")
         sys.stderr.flush()
         self._shown = text
 

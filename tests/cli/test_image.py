@@ -109,7 +109,19 @@ def test_a_picture_is_saved_and_its_path_is_all_that_is_printed(
     ]
     assert "number 3 in the queue" in said.err
     assert "loading tiny: 1 of 3" in said.err
-    assert "━━━━━━━━━━╌╌╌╌╌╌╌╌╌╌  step 2 of 4" in said.err
+    assert "\nstep 2 of 4\n" in said.err
+
+
+def test_a_terminal_sees_a_bar_in_one_line(
+    server: Server, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "40")
+    draw(server)
+    said = capsys.readouterr().err
+    assert "\r\x1b[K━━━━━━━━━━╌╌╌╌╌╌╌╌╌╌  step 2 of 4" in said
+    assert "\n" not in said
+    assert max(len(line) for line in said.split("\r\x1b[K")) < 40
 
 
 def test_a_file_that_is_there_is_not_overwritten_unless_it_was_named(server: Server, here: Path) -> None:
