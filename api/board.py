@@ -12,6 +12,7 @@ from api.errors import Refusal
 from tasks import board, keys, pauses
 from tasks.board import Catalog, Ease, Heartbeat, Hold, Model, Residents, Telemetry
 from tasks.errors import ModelUnusable, NotReady, UnknownModel
+from tasks.outlook import Outlook, outlook
 from tasks.pauses import Pauses
 
 _FRESH_S = 0.5
@@ -45,7 +46,10 @@ class Board:
         self._cards_read_s = float("-inf")
         self._pauses: Pauses = {}
         self._pauses_read_s = float("-inf")
+        self._outlook = Outlook(0.0, {})
+        self._outlook_read_s = float("-inf")
         self._reading = asyncio.Lock()
+        self._looking = asyncio.Lock()
 
     async def catalog(self) -> Catalog:
         """The published catalog. Raises NotReady while there is none, or nothing in it."""
@@ -74,9 +78,23 @@ class Board:
             self._pauses_read_s = time.monotonic()
         return self._pauses
 
-    def forget_pauses(self) -> None:
-        """They were just changed: the next answer is a fresh one."""
-        self._pauses_read_s = float("-inf")
+    async def outlook(self, job_id: str, ready_ms: float | None = None) -> Outlook:
+        """What waiting jobs can expect, not older than a second; made anew for a job that is younger than it.
+
+        ``ready_ms``: when the job became ready, if that is known.
+        """
+        async with self._looking:
+            age_s = time.monotonic() - self._outlook_read_s
+            is_missing = job_id not in self._outlook.jobs
+            is_young = age_s > _FRESH_S / 2 if ready_ms is None else ready_ms >= self._outlook.made_ms
+            if age_s > 2 * _FRESH_S or (is_missing and is_young):
+                self._outlook = await outlook(self._redis)
+                self._outlook_read_s = time.monotonic()
+            return self._outlook
+
+    def forget(self) -> None:
+        """Pauses or the queue were just changed through us: the next answer is a fresh one."""
+        self._pauses_read_s = self._outlook_read_s = float("-inf")
 
     async def _read_cards(self) -> tuple[CardFacts, ...]:
         names = await self._redis.smembers(keys.CARDS)

@@ -50,5 +50,13 @@ async def _next(entries: AsyncIterator[Entry]) -> Entry | None:
 
 
 async def place_of(context: Context, job_id: str) -> int | None:
-    """See ``records.position``."""
-    return await records.position(context.redis, job_id)
+    """The job's place in the order of service: 1 is next; None unless queued.
+
+    Who stands behind others is asked for in the forecast: a job of a model on the card may be served before
+    an older one of another model.
+    """
+    place = await records.position(context.redis, job_id)
+    if place is None or place == 1:
+        return place
+    found = (await context.board.outlook(job_id)).jobs.get(job_id)
+    return place if found is None else found.place

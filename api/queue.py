@@ -6,12 +6,12 @@ from fastapi import APIRouter, Request, Response
 
 from api import context
 from api.context import Context
-from api.jobs.schemas import CardHold, PauseOut, PauseRequest, QueueOut, QueueRow, ResumeRequest
+from api.jobs.schemas import CardHold, EtaErrorOut, PauseOut, PauseRequest, QueueOut, QueueRow, ResumeRequest
 from api.limits import read_json
 from api.openai.request import validated
 from api.respond import as_json, body_schema, errors, seconds
 from api.system import hold_out
-from tasks import pauses, records
+from tasks import outlook, pauses, records
 from tasks.errors import UnknownModel
 from tasks.jobs import JobClass
 from tasks.pauses import Pause, Pauses, Scope
@@ -44,7 +44,7 @@ async def pause(request: Request) -> Response:
     if wanted.model is not None and (await shared.board.catalog()).find(wanted.model) is None:
         raise UnknownModel(f"there is no model '{wanted.model}' here", param="model")
     await pauses.pause(shared.redis, scope, message=wanted.message, rests=wanted.rest_running)
-    shared.board.forget_pauses()
+    shared.board.forget()
     return await _answer(shared)
 
 
@@ -60,7 +60,7 @@ async def resume(request: Request) -> Response:
     shared = context.of(request)
     wanted = validated(ResumeRequest, (await read_json(request))[1])
     await pauses.resume(shared.redis, await _scope(shared, wanted))
-    shared.board.forget_pauses()
+    shared.board.forget()
     return await _answer(shared)
 
 
@@ -75,6 +75,7 @@ async def _scope(shared: Context, wanted: ResumeRequest) -> Scope:
 
 async def _answer(shared: Context) -> Response:
     overview = await records.overview(shared.redis)
+    median, count = await outlook.error(shared.redis)
     holds = [CardHold(card=card, **hold_out(hold).model_dump()) for card, hold in overview.holds.items()]
     return as_json(
         QueueOut(
@@ -82,6 +83,7 @@ async def _answer(shared: Context) -> Response:
             running=overview.running,
             queues=[_row(line) for line in overview.queues],
             holds=holds,
+            eta_error=EtaErrorOut(median=median, jobs=count),
             pauses=_pauses_out(overview.pauses),
         )
     )

@@ -146,7 +146,11 @@ class Resident:
 
 @dataclass(frozen=True, slots=True)
 class Residents:
-    """What is on the card, told by the process that owns it. ``name`` and ``firmware`` are the card's own."""
+    """What is on the card, told by the process that owns it. ``name`` and ``firmware`` are the card's own.
+
+    ``left_ms``: when each model that was there was last replaced, that is, when what took its place was
+    ready. ``load_ms``: what bringing each took last time.
+    """
 
     epoch: int
     card: str
@@ -156,6 +160,8 @@ class Residents:
     is_virtual: bool
     memory_total_bytes: int
     models: tuple[Resident, ...] = field(default_factory=tuple)
+    left_ms: Mapping[str, float] = field(default_factory=dict)
+    load_ms: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,6 +130,7 @@ class JobSignals:
         self._scribe = scribe
         self._deadline = deadline
         self._patience_s = patience_s
+        self.rested_s = 0.0
         self.call_since_ms: int | None = None
         self.call_limit_s: float | None = None
 
@@ -195,6 +196,7 @@ class JobSignals:
             if hold.unload:
                 raise TooHot
         _pace.rested(time.monotonic())
+        self.rested_s += time.monotonic() - since
         self._scribe.append(Resumed(hold.reason, int((time.monotonic() - since) * 1000)))
         return verdict
 
@@ -276,6 +278,7 @@ class Claim:
         event = outcome.true_ending(event, orders.cancel)
         first, pending = self._scribe.pending()
         fields = outcome.record_fields(event, self._made, self._progress)
+        fields += ["rested_ms", str(int(self.signals.rested_s * 1000))]
         token = self.token
         self._insist(
             "finish",

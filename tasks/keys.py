@@ -26,7 +26,11 @@ CLOCK = PREFIX + "clock"
 COUNTS = PREFIX + "counts"
 """HASH class → jobs queued or running: the admission caps."""
 RATES = PREFIX + "rates"
-"""HASH queue → exponentially weighted mean run time of one job, ms: Retry-After and ETA."""
+"""HASH queue → exponentially weighted mean run time of one job, ms, without loading and rests: Retry-After
+and ETA.
+"""
+ETA_ERRORS = PREFIX + "eta_errors"
+"""LIST, newest first: by which share of its whole time the end that a job was told of was off."""
 CATALOG = PREFIX + "catalog"
 """STRING JSON, no TTL: the packages found, published by the monitor."""
 CARDS = PREFIX + "cards"

@@ -30,6 +30,7 @@ _KEYS = {
     "watched": keys.WATCHED,
     "counts": keys.COUNTS,
     "rates": keys.RATES,
+    "eta_errors": keys.ETA_ERRORS,
     "pauses": keys.PAUSES,
     "cards": keys.CARDS,
     "clock": keys.CLOCK,

@@ -17,9 +17,8 @@ from celery import bootsteps
 from pydantic import ValidationError
 
 from config.settings import Settings
-from tasks import board, keys, thresholds
+from tasks import board, keys, outlook, steering, thresholds
 from tasks.jobs import QueueName
-from worker import steering
 from worker.link import Link, Stage
 
 log = logging.getLogger("hearth.gate")
@@ -77,7 +76,7 @@ class FactReader:
         self._thresholds: bytes | None = None
         self._without_readings = not settings.thermal.hold_without_readings
         self._catalog_data: bytes | None = None
-        self._models: tuple[str, ...] = ()
+        self._models: tuple[board.Model, ...] = ()
         self._queues: frozenset[QueueName] = frozenset()
 
     def read(self, card_id: str) -> steering.Facts:
@@ -92,16 +91,22 @@ class FactReader:
         pipe.get(keys.CATALOG)
         pipe.smembers(keys.QUEUES)
         pipe.get(keys.THRESHOLDS)
+        pipe.get(keys.residents(card_id))
+        pipe.time()
         for name in known:
             pipe.zrange(keys.queue(name), 0, 0, withscores=True)
-        hold, paused, catalog, seen, changed, *oldest = pipe.execute()
+        hold, paused, catalog, seen, changed, residents, clock, *oldest = pipe.execute()
         self._obey(changed)
-        self._queues = steering.queues_of(self._models_of(catalog), (name.decode() for name in seen))
-        return steering.Facts(
-            queues=self._queues,
-            paused=frozenset(name.decode() for name in paused),
-            held=_reason(hold),
+        models = self._models_of(catalog)
+        self._queues = steering.queues_of((model.id for model in models), (name.decode() for name in seen))
+        return outlook.facts(
+            self._queues,
+            now_ms=clock[0] * 1000 + clock[1] / 1000,
             oldest_ready_ms={name: int(rows[0][1]) for name, rows in zip(known, oldest, strict=True) if rows},
+            paused=(name.decode() for name in paused),
+            held=_reason(hold),
+            models=models,
+            residents=board.decode(board.Residents, residents),
         )
 
     def _obey(self, changed: bytes | None) -> None:
@@ -111,10 +116,10 @@ class FactReader:
             limits = thresholds.effective(self._thermal, changed)
             self._without_readings = not limits.hold_without_readings
 
-    def _models_of(self, catalog: bytes | None) -> tuple[str, ...]:
+    def _models_of(self, catalog: bytes | None) -> tuple[board.Model, ...]:
         if catalog != self._catalog_data:
             found = board.decode(board.Catalog, catalog)
-            self._models = tuple(model.id for model in found.models) if found else ()
+            self._models = found.models if found else ()
             self._catalog_data = catalog
         return self._models
 

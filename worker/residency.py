@@ -30,6 +30,7 @@ from tasks.errors import (
 )
 from tasks.events import Event, Finished, Loading
 from tasks.jobs import ChatJob, ImageJob, JobKind
+from worker.ledger import Ledger
 
 log = logging.getLogger("hearth.residency")
 
@@ -130,6 +131,7 @@ class Residency:
         self._lock = threading.Lock()
         self._published_s = 0.0
         self._is_stale = False
+        self._ledger = Ledger.going_on(client, card.info.id)
         self._publish_script = client.register_script(_PUBLISH)
         self.loading: str | None = None
         self.is_lost = False
@@ -207,6 +209,8 @@ class Residency:
             is_virtual=info.is_virtual,
             memory_total_bytes=info.memory_bytes,
             models=models,
+            left_ms=self._ledger.left_ms,
+            load_ms=self._ledger.load_ms,
         )
         where = [keys.epoch(info.id), keys.residents(info.id)]
         self._publish_script(keys=where, args=[self._epoch, board.encode(fact)])
@@ -250,6 +254,7 @@ class Residency:
         loaded = yield from self._making_room(model.id, lambda: self._loader(self._card, model, size))
         with self._lock:
             self._seats[model.id] = _Seat(model.id, loaded, _now_ms())
+            self._ledger.brought(model.id, time.monotonic() - started_s, self._seats, _now_ms())
         self._publish_quietly()
         mib = loaded.size_bytes / 2**20
         log.info("loaded %s: %.0f MiB in %.1f s", model.id, mib, time.monotonic() - started_s)

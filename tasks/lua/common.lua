@@ -40,6 +40,21 @@ local function write(id, first, from, to)
   redis.call('HSET', job, 'written', written)
 end
 
+-- What a job that succeeded teaches: how long one of its queue takes, and how good what it was told had been.
+local function learn(job, queue, run_ms, now)
+  local r = redis.call('HMGET', job, 'timings', 'rested_ms', 'eta_told')
+  local timings = r[1] and cjson.decode(r[1]) or {}
+  local work_ms = math.max(0, run_ms - (timings.load_ms or 0) - tonumber(r[2] or 0))
+  local mean = tonumber(redis.call('HGET', K.rates, queue) or work_ms)
+  redis.call('HSET', K.rates, queue, whole(0.8 * mean + 0.2 * work_ms))
+  if r[3] then
+    local told_at, ends_at = string.match(r[3], '^(%S+) (%S+)$')
+    local off = math.abs(tonumber(ends_at) - now) / math.max(1000, now - tonumber(told_at))
+    redis.call('LPUSH', K.eta_errors, string.format('%.4f', off))
+    redis.call('LTRIM', K.eta_errors, 0, 199)
+  end
+end
+
 -- Ends a job that has not ended: one terminal event, the record, every index. False when it had ended before.
 local function end_job(id, state, event, now, journal_ttl_ms)
   local job = K.job .. id
@@ -58,14 +73,12 @@ local function end_job(id, state, event, now, journal_ttl_ms)
   if r[1] == 'running' then
     local run_ms = math.max(0, math.floor(now - tonumber(r[4])))
     redis.call('HINCRBY', job, 'run_ms', run_ms)
-    if state == 'succeeded' then
-      local mean = tonumber(redis.call('HGET', K.rates, r[3]) or run_ms)
-      redis.call('HSET', K.rates, r[3], whole(0.8 * mean + 0.2 * run_ms))
-    end
+    if state == 'succeeded' then learn(job, r[3], run_ms, now) end
   else
     redis.call('HINCRBY', job, 'queued_ms', math.max(0, math.floor(now - tonumber(r[5]))))
   end
-  redis.call('HDEL', job, 'claimed_at', 'epoch', 'nonce', 'written', 'cancel', 'reader_gone_at')
+  redis.call('HDEL', job, 'claimed_at', 'epoch', 'nonce', 'written', 'cancel', 'reader_gone_at', 'rested_ms',
+    'eta_told')
   redis.call('HSET', job, 'state', state, 'ended_at', whole(now))
   return true
 end

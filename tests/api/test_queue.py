@@ -55,3 +55,16 @@ def test_a_stream_that_waits_hears_of_the_pause(served: Served) -> None:
             line = next(line for line in stream.iter_lines() if "held" in line)
         assert line == ": held reason=operator dusting"
         client.post("/v1/queue/resume", json={})
+
+
+async def test_a_waiting_job_tells_when_it_will_begin_and_end(client: httpx.AsyncClient) -> None:
+    for number in (1, 2):
+        job = (await client.post("/v1/jobs", json=ask())).json()
+        assert job["position"] == number
+        eta = job["eta"]
+        assert eta["ends_at"] - eta["starts_at"] == pytest.approx(10.0, abs=0.01)  # a guess: nothing has run
+        assert eta["basis"] == "guessed"
+        assert eta["starts_at"] - job["created_at"] == pytest.approx(10.0 * (number - 1), abs=5.0)
+    assert (await client.get("/v1/queue")).json()["eta_error"] == {"median": None, "jobs": 0}
+    await client.post("/v1/queue/pause", json={})
+    assert (await client.get(f"/v1/jobs/{job['id']}")).json()["eta"] is None

@@ -142,7 +142,7 @@ async def test_a_claim_of_the_same_process_voids_its_earlier_one(
     abandon(job, owner)
     before = journal_of(store, job)
     assert scripts.run(store, "append", *old, 1, "", events.encode(delta("stale", 1))) == 0
-    assert scripts.run(store, "beat", *old, 1000, 1, 1000, keys.hold("c0")) == [0]
+    assert scripts.run(store, "beat", *old, 1000, 1, 1000, keys.hold("c0"), keys.ease("c0")) == [0]
     assert scripts.run(store, "finish", *old, "succeeded", events.encode(DONE), 1000, 1, 0) == 0
     assert scripts.run(store, "give_back", *old, "shutdown", 1000, 1) == b"lost"
     assert journal_of(store, job) == before

@@ -163,7 +163,8 @@ class Lifecycle(RuleBasedStateMachine):
     @rule(data=strategies.data())
     def beat(self, data: strategies.DataObject) -> None:
         held = self._pick(data, self.world.held[-4:])
-        reply = scripts.run(self.store, "beat", *self._token(held), LEASE_MS, 1, 10_000, keys.hold(held.card))
+        facts = keys.hold(held.card), keys.ease(held.card)
+        reply = scripts.run(self.store, "beat", *self._token(held), LEASE_MS, 1, 10_000, *facts)
         assert reply[0] == int(self._is_current(held))
 
     @precondition(lambda self: self.world.held)
