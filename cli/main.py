@@ -293,6 +293,14 @@ def card(context: typer.Context) -> None:
     hand_over("hardware.virtual", context.args)
 
 
+@app.command(context_settings=_PASS_ON)
+def doctor(context: typer.Context) -> None:
+    """Look whether this machine can serve, and say how to mend what cannot (its own --help tells more)."""
+    from cli.tools import hand_over
+
+    hand_over("worker.doctor", context.args)
+
+
 @app.command()
 def check(as_json: Json = False) -> None:
     """Lint, types, the order of the rooms, the shell scripts."""

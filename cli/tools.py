@@ -1,4 +1,4 @@
-"""Commands that are programs of their own: the card, the tests, the benchmarks."""
+"""Commands that are programs of their own: the card, the doctor, the tests, the benchmarks."""
 
 from __future__ import annotations
 

@@ -123,13 +123,13 @@ class Smi:
         self._left.append(process)
 
 
-def find_smi(named: Path | None = None) -> Path | None:
+def find_smi(named: Path | None = None, root: Path = Path("/")) -> Path | None:
     """The tool: the one that is ``named``, else where its packages put it, else on the path; None is none."""
     if named is not None:
         return named
-    places = [Path(place) / name for place in PLACES for name in NAMES]
+    places = [root / place.lstrip("/") / name for place in PLACES for name in NAMES]
     found = next((path for path in places if os.access(path, os.X_OK)), None)
-    if found is None:
+    if found is None and root == Path("/"):
         on_path = next(filter(None, map(shutil.which, NAMES)), None)
         found = Path(on_path) if on_path else None
     return found

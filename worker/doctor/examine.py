@@ -1,0 +1,80 @@
+"""The whole examination, group by group, in the order in which things depend on one another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from config.settings import Settings
+from hardware.doctor.finding import Finding, Status
+from hardware.doctor.host import look_at_host
+from hardware.doctor.machine import Machine
+from hardware.doctor.pcie import Slot, find_slots, look_at_bus, look_at_driver
+from hardware.doctor.sdk import ask_card, ladder, look_at_cards, look_at_library, silent
+from hardware.health import SMI_LOCK
+from hardware.smi.text import Summary
+from hardware.smi.tool import Smi, SmiError, find_smi
+from worker.doctor.house import look_at_house, look_at_models
+
+ASK_S = 15.0
+"""How long the tool may take for the doctor, who has more patience than the monitor."""
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Findings about one part of the whole. ``ladder``: what may bring a silent card back, with commands."""
+
+    name: str
+    findings: tuple[Finding, ...]
+    ladder: tuple[tuple[str, str], ...] = ()
+
+
+def examine(machine: Machine, settings: Settings) -> Iterator[Group]:
+    """Each group as soon as it is known."""
+    slots = find_slots(machine)
+    yield Group("machine", tuple(look_at_host(machine, has_card=bool(slots))))
+    card, memory_bytes = _card(machine, settings, slots)
+    yield card
+    yield Group("house", tuple(look_at_house(machine, settings)))
+    yield Group("models", tuple(look_at_models(settings, memory_bytes)))
+
+
+def worst(groups: list[Group]) -> Status:
+    """The gravest of all findings."""
+    order = list(Status)
+    found = [finding.status for group in groups for finding in group.findings]
+    return max(found, key=order.index, default=Status.PASS)
+
+
+def _card(machine: Machine, settings: Settings, slots: list[Slot]) -> tuple[Group, int]:
+    """The card's group, and the bytes that models may take on it."""
+    findings = list(look_at_bus(machine, slots))
+    if not slots:
+        return Group("card", tuple(findings)), settings.virtual_card.memory_mib * MIB
+    findings += look_at_driver(machine)
+    findings += look_at_library(machine)
+    summary, trouble = ask_card(asking(machine, settings))
+    if summary is None:
+        findings.append(silent(trouble or "", slots))
+        return Group("card", tuple(findings), tuple(ladder(slots))), _capacity(None, settings)
+    findings += look_at_cards(summary, slots, settings)
+    return Group("card", tuple(findings)), _capacity(summary, settings)
+
+
+def asking(machine: Machine, settings: Settings) -> Callable[[], str]:
+    """What runs the machine's ``axcl-smi`` once, under the same lock as the monitor."""
+
+    def ask() -> str:
+        program = find_smi(settings.axcl.smi, machine.root)
+        if program is None:
+            raise SmiError("axcl-smi is not installed")
+        return Smi(program, settings.data_dir / SMI_LOCK, timeout_s=ASK_S).run()
+
+    return ask
+
+
+def _capacity(summary: Summary | None, settings: Settings) -> int:
+    """Bytes of the largest card, less the margin; a whole card of 8 GB where none tells."""
+    told = [card.memory.total_bytes for card in summary.cards if card.memory] if summary else []
+    return max(told, default=7040 * MIB) - settings.models.margin_mib * MIB
