@@ -162,15 +162,6 @@ class ModelSettings(_Group):
     chunks where a probe has shown that they give the same."""
 
 
-class AxclSettings(_Group):
-    """A real card behind PCIe, and the vendor's software for it."""
-
-    smi: Path | None = None
-    """The tool ``axcl-smi``; looked for where its package puts it when unset."""
-    smi_timeout_s: Seconds = 4.0
-    """It is asked for the card's health at every poll, and ended when it has not answered by then."""
-
-
 class VirtualCardSettings(_Group):
     """The card made of software that serves where no other is found."""
 
@@ -184,6 +175,42 @@ class VirtualCardSettings(_Group):
     """Threads of the engine that runs its graphs."""
     torn: bool = False
     """Test mode: cache rows about to be written hold random values while a step runs."""
+
+
+class AxclSettings(_Group):
+    """How a card behind PCIe is driven. Each is a way round something that a card, driver or SDK may do
+    differently; a card that works needs none of them."""
+
+    library: Path | None = None
+    """Path of libaxcl_rt.so; unset, it is looked for in /usr/lib/axcl and where ldconfig says."""
+    config: str = "own"
+    """What the runtime is opened with: ``own`` (logs in the data directory), ``none`` (the vendor's default),
+    or the path of an axcl.json."""
+    log_level: Annotated[int, Field(ge=0, le=6)] = 3
+    """How much the vendor's runtime logs: 0 all, 6 nothing."""
+    wait_s: Annotated[float, Field(ge=0)] = 15.0
+    """How long to wait for a card that is not up yet."""
+    memory_mib: Annotated[int, Field(ge=64, le=65536)] = 7040
+    """CMM of the card, in MiB: 7040 on a card of 8 GB, 2944 or 3072 on one of 4 GB."""
+    zero: Literal["auto", "memset", "copy"] = "auto"
+    """How fresh card memory is made zero. ``auto``: by the runtime, and by copying where that fails."""
+    execute: Literal["sync", "stream"] = "sync"
+    """``stream`` hands the steps of a token over together and waits once, with a time limit."""
+    mix: Literal["restart", "reboot", "free"] = "restart"
+    """What to do before a picture model is loaded after a language model: some SDKs lose a card then."""
+    post_first: bool = False
+    """Load a language model's last graph before its layers."""
+    reboot: Literal["auto", "api", "smi", "off"] = "auto"
+    """How a lost card is booted anew: through the runtime, through axcl-smi, either, or not at all."""
+    smi: Path | None = None
+    """The tool ``axcl-smi``; looked for where its package puts it when unset."""
+    smi_timeout_s: Seconds = 4.0
+    """It is asked for the card's health at every poll, and ended when it has not answered by then."""
+
+    @field_validator("library", "smi")
+    @classmethod
+    def _at_home(cls, path: Path | None) -> Path | None:
+        return None if path is None else path.expanduser().absolute()
 
 
 class Settings(BaseSettings):
@@ -232,7 +259,7 @@ class Settings(BaseSettings):
 
     @property
     def card_state_dir(self) -> Path:
-        """Where a virtual card keeps its state."""
+        """Where cards keep their locks, and a virtual one its state."""
         return self.data_dir / "card"
 
     @field_validator("data_dir", "models_dir", "axengine_wheel")

@@ -88,6 +88,20 @@ class Prefill(StrEnum):
     DECODE = "decode"
 
 
+class Mix(StrEnum):
+    """What to do when a network that came from ONNX is wanted while layers of a language model are loaded.
+
+    Some SDKs drop the card then.
+    """
+
+    RESTART = "restart"
+    """Unload all, and load it in a fresh process."""
+    REBOOT = "reboot"
+    """Unload all, boot the card anew, and load it in a fresh process."""
+    FREE = "free"
+    """Load it: this card takes no harm."""
+
+
 @dataclass(frozen=True, slots=True)
 class CardInfo:
     """Who the card is. ``id`` is stable and fit for keys (``virtual-0``); ``memory_bytes`` is its CMM."""
@@ -109,6 +123,9 @@ class CardTraits:
     kv_write: KvWrite
     prefill: Prefill
     stream_execution: bool
+    mix: Mix = Mix.FREE
+    post_first: bool = False
+    """Whether a language model's last graph goes onto the card before its layers."""
 
 
 @dataclass(frozen=True, slots=True)

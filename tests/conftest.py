@@ -77,6 +77,14 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     server.kill()
 
 
+@pytest.fixture(scope="session")
+def axcl_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A libaxcl_rt.so that stands in for the vendor's; see tests/axclsim.py."""
+    from tests.axclsim import built
+
+    return built(tmp_path_factory.mktemp("axcl"))
+
+
 @pytest.fixture
 def settings(redis_server: RedisServer, tmp_path: Path) -> Settings:
     """Settings with that Redis and a data directory of the test's own."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from hardware.binding import CACHE_INPUTS, base_name
 from hardware.card import NUMPY_DTYPES, ShapeGroup, TensorSpec
 from hardware.errors import GraphRejected
 
@@ -23,9 +24,6 @@ FORMAT_KEY = "hearth.format"
 FORMAT_VERSION = "1"
 GROUPS_KEY = "hearth.groups"
 STEP_MS_KEY = "hearth.step_ms"
-CACHE_INPUTS = ("K_cache", "V_cache")
-"""The inputs that ``"history": 0`` turns into placeholders."""
-
 MIN_OPSET = 17
 MAX_GROUPS = 1024
 MAX_TENSORS = 1024
@@ -88,11 +86,6 @@ def encode_groups(groups: Sequence[ShapeGroup], without_history: Collection[int]
             entry["history"] = 0
         entries.append(entry)
     return json.dumps(entries, separators=(",", ":"))
-
-
-def base_name(name: str, group: int) -> str:
-    """``name`` without the ``_{group}`` that some compilers add in the groups after the first."""
-    return name.removesuffix(f"_{group}")
 
 
 class _Damaged(Exception):

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hardware.binding import Place, checked_feeds, pair, same_names, same_size
 from hardware.card import Array, ShapeGroup, Tensors, View
 from hardware.errors import FeedMismatch, GraphRejected
-from hardware.virtual.format import CACHE_INPUTS, base_name, read_groups
+from hardware.virtual.format import read_groups
 from hardware.virtual.memory import Bytes, VirtualBuffer, resolve
 from hardware.virtual.session import Feed, Feeds, open_session, resolve_groups
 
@@ -45,7 +46,7 @@ class VirtualGraph:
     def run(self, feeds: Tensors, *, group: int = 0, timeout_s: float) -> Tensors:
         self._card.begin()
         declared = self._group(group)
-        arrays = _checked(self.groups[group], feeds)
+        arrays = checked_feeds(self.groups[group], feeds)
         results: dict[str, Array] = {}
         binding = self._session.io_binding()
         for feed in declared:
@@ -65,8 +66,8 @@ class VirtualGraph:
     def bind(self, group: int, inputs: Mapping[str, View], outputs: Mapping[str, View]) -> VirtualStep:
         self._card.begin()
         declared = self._group(group)
-        _same_names(inputs, [f.spec.name for f in declared if not f.is_output], f"inputs of group {group}")
-        _same_names(outputs, [f.spec.name for f in declared if f.is_output], f"outputs of group {group}")
+        same_names(inputs, [f.spec.name for f in declared if not f.is_output], f"inputs of group {group}")
+        same_names(outputs, [f.spec.name for f in declared if f.is_output], f"outputs of group {group}")
         views = [(outputs if feed.is_output else inputs)[feed.spec.name] for feed in declared]
         return VirtualStep(self._card, self, group, declared, views)
 
@@ -110,21 +111,17 @@ class OneShot:
 _NOTHING: Bytes = np.zeros(0, np.uint8)
 
 
-class Slot:
-    """Where one tensor of a step stands now. ``start`` and ``stop`` are card addresses."""
+class Slot(Place):
+    """Where one tensor of a step stands now, on the card and in this process."""
 
-    __slots__ = ("buffer", "feed", "is_in_place", "partner", "row", "scratch", "start", "stop")
+    __slots__ = ("buffer", "feed", "is_in_place", "row", "scratch")
 
     def __init__(self, feed: Feed) -> None:
+        super().__init__(feed.spec, is_output=feed.is_output)
         self.feed = feed
-        self.partner: Slot | None = None
         self.buffer: VirtualBuffer
-        self.start = self.stop = 0
         self.is_in_place = False
         self.row = self.scratch = _NOTHING
-
-    def overlaps(self, other: Slot) -> bool:
-        return self.start < other.stop and other.start < self.stop
 
     def place(self, view: View, buffer: VirtualBuffer) -> None:
         self.buffer = buffer
@@ -150,11 +147,11 @@ class VirtualStep:
         self._outputs = [slot for slot in self._slots.values() if slot.feed.is_output]
         self._in_place: list[Slot] = []
         self._frees_seen = card.frees
-        self._pair(group)
+        pair(self._slots.values(), group)
         for slot, view in zip(self._slots.values(), views, strict=True):
             slot.place(view, self._fitting(slot.feed, view))
         for output in self._outputs:
-            self._judge(output)
+            output.check(self._slots.values())
         for slot in self._slots.values():
             self._attach(slot)
         self._refresh()
@@ -169,7 +166,7 @@ class VirtualStep:
         touched = [slot] if slot.feed.is_output else self._outputs
         try:
             for output in touched:
-                self._judge(output)
+                output.check(self._slots.values())
         except FeedMismatch:
             slot.buffer, slot.start, slot.stop = before
             raise
@@ -193,32 +190,9 @@ class VirtualStep:
     def belongs_to(self, card: VirtualCard) -> bool:
         return self._card is card
 
-    def _pair(self, group: int) -> None:
-        inputs = {base_name(s.feed.spec.name, group): s for s in self._slots.values() if not s.feed.is_output}
-        for output in self._outputs:
-            name = base_name(output.feed.spec.name, group).removesuffix("_out")
-            if name in CACHE_INPUTS:
-                output.partner = inputs.get(name)
-
     def _fitting(self, feed: Feed, view: View) -> VirtualBuffer:
-        if view.size_bytes != feed.spec.size_bytes:
-            raise FeedMismatch(
-                f"{feed.spec.name} is {feed.spec.dtype}{list(feed.spec.shape)}, "
-                f"{feed.spec.size_bytes} bytes; the view has {view.size_bytes}"
-            )
+        same_size(feed.spec, view.size_bytes)
         return resolve(view, self._card)
-
-    def _judge(self, output: Slot) -> None:
-        """Raises FeedMismatch unless ``output`` stands alone, or as a row within its own cache."""
-        for other in self._slots.values():
-            if other is output or not output.overlaps(other):
-                continue
-            within = other.start <= output.start and output.stop <= other.stop
-            if other is not output.partner or not within:
-                raise FeedMismatch(
-                    f"{output.feed.spec.name} at {output.start:#x} overlaps "
-                    f"{other.feed.spec.name} at {other.start:#x}"
-                )
 
     def _attach(self, slot: Slot) -> None:
         """Tell onnxruntime where the tensor is: nothing to tell when a row merely moves within its cache."""
@@ -249,26 +223,3 @@ def bind(binding: Any, feed: Feed, pointer: int) -> None:
     """Bind raw host memory without a copy; the caller keeps it alive."""
     attach = binding.bind_output if feed.is_output else binding.bind_input
     attach(feed.ort_name, "cpu", 0, feed.element_type, feed.shape, pointer)
-
-
-def _checked(group: ShapeGroup, feeds: Tensors) -> dict[str, Array]:
-    _same_names(feeds, [spec.name for spec in group.inputs], f"inputs of group {group.index}")
-    arrays = {}
-    for spec in group.inputs:
-        array = feeds[spec.name]
-        if array.dtype != spec.numpy_dtype or array.shape != spec.shape:
-            raise FeedMismatch(
-                f"{spec.name} must be {spec.numpy_dtype}{list(spec.shape)}, "
-                f"got {array.dtype}{list(array.shape)}"
-            )
-        arrays[spec.name] = np.ascontiguousarray(array)
-    return arrays
-
-
-def _same_names(given: Mapping[str, object], wanted: Sequence[str], what: str) -> None:
-    missing = [name for name in wanted if name not in given]
-    unknown = sorted(set(given) - set(wanted))
-    if missing:
-        raise FeedMismatch(f"missing {missing[0]!r} among the {what}")
-    if unknown:
-        raise FeedMismatch(f"unknown {unknown[0]!r} among the {what}; they are {list(wanted)}")

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hardware.binding import base_name
 from hardware.card import ShapeGroup, TensorSpec
 from hardware.errors import GraphRejected
-from hardware.virtual.format import GraphFile, base_name
+from hardware.virtual.format import GraphFile
 
 ELEMENT_TYPES: Mapping[str, tuple[int, str]] = {
     "f32": (1, "tensor(float)"),

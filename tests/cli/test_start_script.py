@@ -63,6 +63,7 @@ class Machine:
             (self.bin / tool).symlink_to(found)
         self.add("python3", PYTHON)
         self.add("redis-server")
+        self.add("gcc")
         self.environment = {
             "PATH": str(self.bin),
             "FAKE_TOLD": str(self.told_file),
@@ -201,6 +202,31 @@ def test_without_redis_and_without_rights_it_says_the_line(machine: Machine) -> 
         assert done.returncode == 1
         assert "Run:  sudo apt install redis-server" in done.stderr.splitlines()[-1]
     assert machine.run("jobs").returncode == 0
+
+
+def test_only_the_tests_need_a_compiler(machine: Machine) -> None:
+    machine.without("gcc")
+    machine.add("apt-get", "#!/bin/sh\nexit 9\n")
+    machine.add("id", "#!/bin/sh\necho 1000\n")
+    machine.add("sudo", "#!/bin/sh\nexit 1\n")
+    done = machine.run("test")
+    assert done.returncode == 1
+    assert "Run:  sudo apt install --no-install-recommends gcc libc6-dev" in done.stderr.splitlines()[-1]
+    assert machine.run("up").returncode == 0
+
+
+def test_with_rights_the_compiler_is_installed_with_what_it_needs(machine: Machine) -> None:
+    machine.add("gcc", "#!/bin/sh\nexit 1\n")  # as without the headers of C's library
+    machine.add("apt-get")
+    machine.add("id", "#!/bin/sh\necho 1000\n")
+    machine.add(
+        "sudo",
+        '#!/bin/sh\n[ "$2" = true ] && exit\ncat >/dev/null\necho "root: $*" >>"$FAKE_TOLD"\n'
+        f'[ "$5" = libc6-dev ] && printf "#!/bin/sh\\n" >"{machine.bin}/gcc"; exit 0\n',
+    )
+    assert machine.run("test").returncode == 0
+    told = [line for line in machine.told() if line.startswith("root:")]
+    assert told == ["root: -n sh -s -- gcc", "root: -n sh -s -- libc6-dev"]
 
 
 def test_with_rights_redis_is_installed(machine: Machine) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
+from hardware.axcl.card import AxclCard
 from hardware.card import CardTraits, KvWrite, Prefill
 from hardware.virtual.card import VirtualCard
 from models.llm.network import Network
@@ -19,26 +20,49 @@ from tasks.jobs import ChatJob, JobClass, Message, Sampling, Submission, new_job
 Result = TypeVar("Result")
 
 
-class OtherCard(VirtualCard):
-    """A virtual card that says of itself what ``change`` was given."""
+class _Other:
+    """A card that says of itself what ``change`` was given."""
 
     changes: dict[str, Any]
     guard: Scripted | None = None
     """When set, calls are allowed only while these signals know of one."""
 
-    @property
-    def traits(self) -> CardTraits:
-        return replace(super().traits, **getattr(self, "changes", {}))
+    def changed(self, traits: CardTraits) -> CardTraits:
+        return replace(traits, **getattr(self, "changes", {}))
 
-    def begin(self) -> None:
-        super().begin()
+    def watch(self) -> None:
         assert self.guard is None or self.guard.in_call
 
-    def change(self, *, kv_write: KvWrite | None = None, prefill: Prefill | None = None) -> OtherCard:
+    def change(self, *, kv_write: KvWrite | None = None, prefill: Prefill | None = None) -> Self:
         """Set traits, before anything is loaded."""
         given = {"kv_write": kv_write, "prefill": prefill}
         self.changes = {name: value for name, value in given.items() if value is not None}
         return self
+
+
+class OtherCard(_Other, VirtualCard):
+    @property
+    def traits(self) -> CardTraits:
+        return self.changed(super().traits)
+
+    def begin(self) -> None:
+        super().begin()
+        self.watch()
+
+
+class OtherAxclCard(_Other, AxclCard):
+    """Says that it does rows and chunks right, as the virtual card does, unless it is told otherwise."""
+
+    @property
+    def traits(self) -> CardTraits:
+        return self.changed(replace(super().traits, kv_write=KvWrite.ROW, prefill=Prefill.CHUNK))
+
+    def begin(self) -> None:
+        super().begin()
+        self.watch()
+
+
+AnyCard = OtherCard | OtherAxclCard
 
 
 class UsualCosts(MeasuredCosts):

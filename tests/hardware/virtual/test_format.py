@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper
 
+from hardware.binding import base_name
 from hardware.card import TensorSpec
 from hardware.errors import GraphRejected
-from hardware.virtual.format import base_name, encode_groups, read_groups
+from hardware.virtual.format import encode_groups, read_groups
 from tests.hardware import graphs
 from tests.hardware.examples import patient
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from hardware.axcl.memory import AxclBuffer
 from hardware.card import KvWrite, Prefill
 from hardware.errors import CardTimeout, OutOfCardMemory
 from hardware.virtual.memory import VirtualBuffer
@@ -20,7 +21,7 @@ from models.llm.network import Network
 from models.llm.package import find_package
 from tasks.engines import Verdict
 from tests.golden.llm import ANSWERS, MODELS, QWEN3
-from tests.models.cards import OtherCard, Scripted, UsualCosts, result
+from tests.models.cards import OtherAxclCard, OtherCard, Scripted, UsualCosts, result
 
 GOLDEN = json.loads(ANSWERS.read_text(encoding="utf-8"))["models"]
 WAYS: dict[str, dict[str, Any]] = {
@@ -228,7 +229,8 @@ def test_a_copy_that_fails_leaves_both_conversations_as_they_are_known(
         def failing(*args: Any) -> None:
             raise CardTimeout("no answer")
 
-        patched.setattr(VirtualBuffer, "copy_from", failing)
+        for kind in (VirtualBuffer, AxclBuffer):
+            patched.setattr(kind, "copy_from", failing)
         with pytest.raises(CardTimeout):
             bring(context, first)
     assert bring(context, third).cached_tokens == len(third) - 1
@@ -318,7 +320,7 @@ def test_memory_in_pieces_makes_no_slot_and_no_error(
 
 def test_every_call_into_the_card_is_announced(context: Context) -> None:
     card = context._network.card
-    assert isinstance(card, OtherCard)
+    assert isinstance(card, OtherCard | OtherAxclCard)
     signals = card.guard = Scripted()
     for first in (101, 102):
         assert isinstance(context.bring([first, *range(5, 30)], [], signals), Ready)

@@ -28,6 +28,12 @@ Quirk = Callable[[VirtualStep], None]
 
 
 @pytest.fixture
+def kind() -> str:
+    """What is made wrong here is the virtual card's step."""
+    return "virtual"
+
+
+@pytest.fixture
 def load(packages: Mapping[str, Path], card: OtherCard) -> Iterator[Callable[..., Network]]:
     networks = []
 

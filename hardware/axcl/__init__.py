@@ -1,0 +1,1 @@
+"""An AX650N behind PCIe: the vendor's libaxcl_rt.so, bound without anything in between."""
