@@ -96,6 +96,8 @@ class LimitSettings(_Group):
     """Bytes of one input picture's file."""
     picture_pixels: Count = 4096 * 4096
     """Pixels of one input picture; more is never decoded."""
+    schema_bytes: Count = 32 * 1024
+    """Bytes of a JSON schema that an answer is to be bound to."""
     prompt_chars: Count = 10_000
     """Characters of a picture's prompt, and of its negative prompt."""
     pictures_per_request: Count = 100

@@ -159,7 +159,8 @@ class Submission:
 class ChatJob:
     """Answer ``messages`` with ``model``.
 
-    ``calls_once``: the answer ends behind its first call of a tool.
+    ``calls_once``: the answer ends behind its first call of a tool. ``json_schema``: the answer, but not the
+    thoughts before it, is JSON that this schema allows.
     """
 
     submission: Submission
@@ -171,6 +172,7 @@ class ChatJob:
     tool_choice: ToolChoice | str = ToolChoice.AUTO
     calls_once: bool = False
     thinking: Thinking = Thinking()
+    json_schema: str | None = None
     kind: Literal[JobKind.CHAT] = JobKind.CHAT
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from api.errors import Refusal
 from api.ollama.schemas import MessageIn, OllamaChat, OllamaGenerate, Options
 from api.openai.faults import invalid, unsupported, wrong_type
+from api.openai.formats import checked_schema, refuse_beside_tools
 from api.openai.request import Terms, chat_job, validated
 from api.openai.schemas import ChatRequest as NativeRequest
 from config.settings import Settings
@@ -72,8 +73,6 @@ def _job(
     terms: Terms,
     settings: Settings,
 ) -> ChatJob:
-    if request.format not in (None, ""):
-        raise unsupported("format", "answers cannot be bound to a format yet")
     _check_keep_alive(request.keep_alive)
     options = request.options or Options()
     fields = {"model": model.id, **_sampling(options), **_thinking(request.think, model), **native}
@@ -83,7 +82,25 @@ def _job(
     if options.repeat_last_n is not None:
         sampling = _looking_back(options.repeat_last_n, job)
     warnings = (*job.submission.warnings, *_warnings(options, request, model))
-    return replace(job, sampling=sampling, submission=replace(job.submission, warnings=warnings))
+    return replace(
+        job,
+        sampling=sampling,
+        submission=replace(job.submission, warnings=warnings),
+        json_schema=_schema(request.format, job, settings),
+    )
+
+
+def _schema(form: Any, job: ChatJob, settings: Settings) -> str | None:
+    if form is None or form == "":
+        return None
+    if form == "json":
+        schema: dict[str, Any] = {"type": "object"}
+    elif isinstance(form, dict):
+        schema = form
+    else:
+        raise invalid("format", "'json' or a JSON schema")
+    refuse_beside_tools(job.tools, job.tool_choice, "format")
+    return checked_schema(schema, "format", settings.limits)
 
 
 def _looking_back(tokens: int, job: ChatJob) -> Any:

@@ -85,7 +85,7 @@ class _Request(Wire):
     )
     options: Options | None = None
     think: Annotated[Think, Field(description="Whether the model thinks before it answers.")] = None
-    format: Annotated[Format, Field(description="Not supported yet.")] = None
+    format: Annotated[Format, Field(description="Bind the answer to JSON, or to a JSON schema.")] = None
     keep_alive: Annotated[
         KeepAlive,
         Field(description="A wish only: a model stays on the card until another one needs its room."),

@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from api.errors import Refusal
 from api.openai.faults import json_name, unsupported
+from api.openai.formats import wanted_schema
 from api.openai.messages import messages
 from api.openai.sampling import sampling, template_options, thinking
 from api.openai.schemas import ChatRequest
@@ -83,6 +84,7 @@ def chat_job(request: ChatRequest, model: Model, terms: Terms, settings: Setting
         tool_choice=tool_choice(request, offered),
         calls_once=request.parallel_tool_calls is False,
         thinking=thinking(request),
+        json_schema=wanted_schema(request, settings.limits),
     )
 
 
@@ -110,7 +112,6 @@ _NEUTRAL: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "functions": (lambda value: not value, "is not supported; use 'tools'"),
     "function_call": (lambda value: value in ("none", "auto"), "is not supported; use 'tool_choice'"),
-    "response_format": (lambda value: value.type == "text", "only the type 'text' is supported yet"),
     "modalities": (lambda value: value in ([], ["text"]), "only text can be answered"),
     "audio": (lambda value: False, "only text can be answered"),
     "web_search_options": (lambda value: False, "this server does not search the web"),

@@ -87,8 +87,18 @@ class StreamOptions(Wire):
     include_obfuscation: bool | None = None
 
 
+class NamedSchema(Wire):
+    name: Name
+    description: str | None = None
+    json_schema: Annotated[
+        dict[str, Any] | None, Field(alias="schema", description="A JSON schema; none: any object.")
+    ] = None
+    strict: bool | None = None
+
+
 class ResponseFormat(Wire):
-    type: str
+    type: Annotated[str, Field(description="`text`, `json_object` or `json_schema`.")]
+    json_schema: NamedSchema | None = None
 
 
 class ChatRequest(Wire):
@@ -180,6 +190,10 @@ class ChatRequest(Wire):
         int | None,
         Field(ge=0, le=2**31 - 1, description="Thoughts are closed after so many tokens. Not OpenAI's."),
     ] = None
+    response_format: Annotated[
+        ResponseFormat | None,
+        Field(description="Bind the answer to JSON, or to a JSON schema; thoughts stay free."),
+    ] = None
     chat_template_kwargs: Annotated[
         dict[str, Any] | None, Field(description="Options of the model's chat template. Not OpenAI's.")
     ] = None
@@ -187,7 +201,6 @@ class ChatRequest(Wire):
     # Neutral values only: anything else would change the answer, and cannot be honoured yet.
     functions: list[Any] | None = None
     function_call: Choice = None
-    response_format: ResponseFormat | None = None
     modalities: list[str] | None = None
     audio: Any = None
     web_search_options: Any = None

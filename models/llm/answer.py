@@ -9,9 +9,10 @@ from typing import Any
 from hardware.card import Array
 from models.llm.calls import opening_of
 from models.llm.choose import Chooser
+from models.llm.constraint import Constraint
 from models.llm.geometry import Geometry
 from models.llm.guide import Guide
-from models.llm.markup import END_OF_THOUGHTS, Markup
+from models.llm.markup import END_OF_THOUGHTS, OPEN_THOUGHTS, Markup
 from models.llm.reply import Reply
 from models.llm.template import ChatTokenizer, Prompt
 from tasks.errors import ContextTooLong, Unsupported
@@ -42,6 +43,7 @@ class Answer:
         chooser: Chooser,
         reply: Reply,
         guide: Guide,
+        constraint: Constraint | None = None,
     ) -> None:
         self.prompt = prompt
         self.told: list[int] = []
@@ -52,6 +54,8 @@ class Answer:
         self._chooser = chooser
         self._reply = reply
         self._guide = guide
+        self._constraint = constraint
+        self._is_given = False
         self._score: TokenLogprob | None = None
         self._warnings: list[str] = []
 
@@ -80,20 +84,21 @@ class Answer:
             )
         chooser = Chooser(job.sampling, geometry.vocab, prompt, tokenizer.token_bytes)
         reply = Reply(tokenizer.decode, plan.markup, lambda index: call_id(job, index))
-        answer = cls(prompt, min(wanted, room), tokenizer, chooser, reply, plan.guide)
+        constraint = plan.constraint(geometry.vocab)
+        answer = cls(prompt, min(wanted, room), tokenizer, chooser, reply, plan.guide, constraint)
         answer.requires_call = plan.requires_call
         answer._warnings = plan.warnings
         return answer
 
     @property
     def is_whole(self) -> bool:
-        """Nothing more is to be said: a stop string came, or the last wanted call, or the limit."""
-        return self._reply.is_over or len(self.told) >= self._limit
+        """Nothing more is to be said: a stop string, the last wanted call or brace, or the limit."""
+        return self._reply.is_over or self._is_bound_up or len(self.told) >= self._limit
 
     @property
     def reason(self) -> FinishReason:
         """Why the answer ends here."""
-        if not self._reply.is_over and len(self.told) >= self._limit:
+        if not self._reply.is_over and not self._is_bound_up and len(self.told) >= self._limit:
             return FinishReason.LENGTH
         return FinishReason.TOOL_CALLS if self._reply.calls else FinishReason.STOP
 
@@ -111,32 +116,50 @@ class Answer:
     def resume(self, emitted: Sequence[int]) -> None:
         """Go on behind the tokens that an earlier attempt has told."""
         for token in emitted:
-            self._guide.next(self._reply)
-            self._reply.push(token)
-            self._take(token)
+            self._is_given = self._guide.next(self._reply) is not None
+            for _ in self.tell(token):
+                pass
         self._reply.assume_told()
 
     def choose(self, logits: Array) -> int | None:
         """The next token; None when the model has ended its turn."""
         given = self._guide.next(self._reply)
+        self._is_given = given is not None
         if given is not None:
             self._score = self._chooser.given(given)
             return given
-        token, self._score = self._chooser.choose(logits)
+        allowed = self._constraint.allowed() if self._constraint and self._is_bound else None
+        token, self._score = self._chooser.choose(logits, allowed)
         return None if token in self._stop_ids else token
 
     def tell(self, token: int) -> Iterator[Delta]:
         """Take the token that was chosen; what may be told now."""
-        self._take(token)
-        yield from self._reply.push(token, self._score)
+        was_bound = self._is_bound
+        self.told.append(token)
+        self._chooser.note(token)
+        told = self._reply.push(token, self._score)
+        if was_bound and self._constraint is not None:
+            self._constrain(self._constraint, token)
+        yield from told
 
     def finish(self) -> Iterator[Delta]:
         """What was kept back, when nothing follows."""
         yield from self._reply.finish()
 
-    def _take(self, token: int) -> None:
-        self.told.append(token)
-        self._chooser.note(token)
+    @property
+    def _is_bound(self) -> bool:
+        """The constraint holds for what is chosen, but for thoughts and what is given."""
+        return self._constraint is not None and not self._is_given and not self._reply.is_thinking
+
+    @property
+    def _is_bound_up(self) -> bool:
+        return self._constraint is not None and self._constraint.is_over
+
+    def _constrain(self, constraint: Constraint, token: int) -> None:
+        if self._reply.is_thinking:
+            constraint.opened()
+        else:
+            constraint.take(token)
 
 
 class _Plan:
@@ -167,6 +190,16 @@ class _Plan:
         closing = tokenizer.encode(END_OF_THOUGHTS) if tokenizer.knows_thinking else []
         beginning = self._beginning(closing)
         self.guide = Guide(beginning, closing, self._budget())
+
+    def constraint(self, vocab: int) -> Constraint | None:
+        """What the answer is bound to, if it is; thoughts may come before it where they are wanted."""
+        schema = self._job.json_schema
+        if schema is None:
+            return None
+        opening = None
+        if self._tokenizer.knows_thinking and not self.prompt.in_thoughts and not self._closes_thoughts:
+            opening = self._tokenizer.single(OPEN_THOUGHTS)
+        return Constraint(schema, self._tokenizer.vocabulary(vocab), opening)
 
     def _options(self) -> Mapping[str, Any]:
         """The template's options; which of them it ignores is told."""

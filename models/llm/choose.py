@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from hardware.card import Array
 from models.llm.sampler import Choice, History, SamplerOptions, make_sampler
+from models.llm.spectrum import Mask
 from tasks.errors import InvalidJob
 from tasks.events import Alternative, TokenLogprob
 from tasks.jobs import Sampling
@@ -25,9 +26,12 @@ class Chooser:
         self._tells = sampling.logprobs is not None
         self._token_bytes = token_bytes
 
-    def choose(self, logits: Array) -> tuple[int, TokenLogprob | None]:
-        """The next token, and how probable it was if that is asked for. Not yet part of the answer."""
-        choice = self._sampler(logits, len(self._history), self._history)
+    def choose(self, logits: Array, allowed: Mask | None = None) -> tuple[int, TokenLogprob | None]:
+        """The next token, one of ``allowed``, and how probable the model found it if that is asked for.
+
+        Not yet part of the answer.
+        """
+        choice = self._sampler(logits, len(self._history), self._history, allowed)
         return choice.token_id, self._score(choice) if self._tells else None
 
     def given(self, token: int) -> TokenLogprob | None:

@@ -1,4 +1,4 @@
-"""Tokens that are given to an answer instead of being chosen: there is no constrained decoding yet."""
+"""Tokens that are given to an answer instead of being chosen."""
 
 from __future__ import annotations
 

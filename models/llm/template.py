@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from models.llm.calls import CLOSE_CALL, OPEN_CALL
+from models.llm.constraint import Vocabulary
 from models.llm.markup import CLOSE_THOUGHTS, OPEN_THOUGHTS
 from models.llm.package import LlmPackage, knows_thinking, knows_tools
 from models.manifest import read_json
@@ -59,6 +60,7 @@ class ChatTokenizer:
         self._hidden = frozenset(token for token, content in special.items() if content not in _MARKS)
         self._hides_marks = len(self._hidden) < len(special)
         self.stop_ids = stop_ids
+        self._vocabulary: Vocabulary | None = None
 
     @classmethod
     def load(cls, package: LlmPackage) -> ChatTokenizer:
@@ -130,6 +132,19 @@ class ChatTokenizer:
         if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
             return bytes.fromhex(token[3:5])
         return str(token).replace("\u2581", " ").encode()
+
+    def single(self, text: str) -> int | None:
+        """The one token that ``text`` is; None when it is several."""
+        ids = self.encode(text)
+        return ids[0] if len(ids) == 1 else None
+
+    def vocabulary(self, size: int) -> Vocabulary:
+        """All tokens of a model with ``size`` logits, for constrained answers. Made once."""
+        if self._vocabulary is None or len(self._vocabulary.tokens) != size:
+            special = self._backend.get_added_tokens_decoder()
+            tokens = [self.token_bytes(token) for token in range(size)]
+            self._vocabulary = Vocabulary(tokens, special, self.stop_ids)
+        return self._vocabulary
 
     @cached_property
     def _bytes_of(self) -> dict[str, int] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +34,11 @@ def _user(content: Any) -> dict[str, Any]:
     return {"model": "m", "messages": [{"role": "user", "content": content}]}
 
 
+def schema(of: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "it", "schema": of, "strict": True}}
+
+
+TOOL = {"type": "function", "function": {"name": "add"}}
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 
 
@@ -43,8 +49,37 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}
         ({"n": 0}, "invalid_value", "n"),
         ({"functions": [{}]}, "unsupported_value", "functions"),
         ({"function_call": {"name": "f"}}, "unsupported_value", "function_call"),
-        ({"response_format": {"type": "json_object"}}, "unsupported_value", "response_format"),
-        ({"response_format": {"type": "json_schema"}}, "unsupported_value", "response_format"),
+        ({"response_format": {"type": "xml"}}, "invalid_value", "response_format.type"),
+        (
+            {"response_format": {"type": "json_schema"}},
+            "missing_required_parameter",
+            "response_format.json_schema",
+        ),
+        (
+            {"response_format": {"type": "json_object"}, "tools": [TOOL]},
+            "unsupported_value",
+            "response_format",
+        ),
+        (
+            {"response_format": schema({"type": "objekt"})},
+            "unsupported_value",
+            "response_format.json_schema.schema",
+        ),
+        (
+            {"response_format": schema({"type": "string", "pattern": "(?=x)"})},
+            "unsupported_value",
+            "response_format.json_schema.schema",
+        ),
+        (
+            {"response_format": schema({"$ref": "https://example.org/schema.json"})},
+            "unsupported_value",
+            "response_format.json_schema.schema",
+        ),
+        (
+            {"response_format": schema({"enum": ["x" * 40_000]})},
+            "invalid_value",
+            "response_format.json_schema.schema",
+        ),
         ({"response_format": {}}, "missing_required_parameter", "response_format.type"),
         ({"modalities": ["text", "audio"]}, "unsupported_value", "modalities"),
         ({"audio": {"voice": "alloy"}}, "unsupported_value", "audio"),
@@ -149,6 +184,26 @@ def test_neutral_values_pass() -> None:
     }
     assert _job(ask(**neutral)).submission.warnings == ()
     assert _job(ask(**dict.fromkeys(neutral))).submission.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("form", "bound_to"),
+    [
+        ({"type": "text"}, None),
+        ({"type": "json_object"}, {"type": "object"}),
+        (schema({"type": "object", "properties": {"a": {"type": "integer"}}}), None),
+        ({"type": "json_schema", "json_schema": {"name": "any"}}, {"type": "object"}),
+    ],
+)
+def test_an_answer_is_bound_to_the_form_asked_for(
+    form: dict[str, Any], bound_to: dict[str, Any] | None
+) -> None:
+    bound = _job(ask(response_format=form)).json_schema
+    if form["type"] == "text":
+        assert bound is None
+    else:
+        assert bound is not None
+        assert json.loads(bound) == (bound_to or form["json_schema"]["schema"])
 
 
 def test_names_nobody_knows_are_ignored() -> None:

@@ -11,12 +11,13 @@ from typing import Any
 
 import httpx
 import openai
+import pydantic
 import pytest
 import redis
 from pydantic import SecretStr
 
 from config.settings import Settings
-from tasks import keys
+from tasks import jobs, keys
 from tests.api.conftest import Served, client_of
 from tests.api.support import StandIn, make, publish, until
 
@@ -55,6 +56,26 @@ def test_a_stream(sdk: openai.OpenAI, worker: StandIn) -> None:
     assert chunks[-2].choices[0].finish_reason == "stop"
     assert chunks[-1].usage is not None
     assert chunks[-1].usage.completion_tokens == 5
+
+
+class Person(pydantic.BaseModel):
+    name: str
+    age: int
+
+
+def test_a_parsed_answer_is_bound_to_its_schema(
+    sdk: openai.OpenAI, worker: StandIn, house: redis.Redis
+) -> None:
+    answer = sdk.chat.completions.parse(
+        model="tiny-chat",
+        messages=[{"role": "user", "content": 'say {"name": "Ada", |"age": 36}'}],
+        response_format=Person,
+    )
+    assert answer.choices[0].message.parsed == Person(name="Ada", age=36)
+    job = jobs.decode(house.hget(keys.job(worker.seen[0]), "job") or b"")
+    assert isinstance(job, jobs.ChatJob)
+    assert job.json_schema is not None
+    assert json.loads(job.json_schema)["required"] == ["name", "age"]
 
 
 def test_the_streaming_helper(sdk: openai.OpenAI, worker: StandIn) -> None:

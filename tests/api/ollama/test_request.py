@@ -21,6 +21,9 @@ TERMS = Terms("me", JobClass.CHAT)
 SETTINGS = read_settings()
 
 
+TOOL = {"type": "function", "function": {"name": "light"}}
+
+
 def chat(**fields: Any) -> ChatJob:
     body = {"model": "tiny-chat", "messages": [{"role": "user", "content": "hi"}], **fields}
     return wanted_chat(validated(OllamaChat, body), TINY, TERMS, SETTINGS)
@@ -66,6 +69,12 @@ def test_what_home_assistant_always_sends_is_a_wish() -> None:
     assert job.thinking.is_on is False
 
 
+def test_a_format_binds_the_answer() -> None:
+    assert chat(format="").json_schema is None
+    assert json.loads(chat(format="json").json_schema or "") == {"type": "object"}
+    assert json.loads(chat(format={"type": "integer"}).json_schema or "") == {"type": "integer"}
+
+
 def test_results_find_their_calls() -> None:
     turns = [
         {"role": "user", "content": "both lights"},
@@ -97,8 +106,9 @@ def test_results_find_their_calls() -> None:
         ({"options": {"num_predict": 0}}, "options.num_predict"),
         ({"options": {"stop": 3}}, "options.stop"),
         ({"think": "hard"}, "think"),
-        ({"format": "json"}, "format"),
-        ({"format": {"type": "object"}}, "format"),
+        ({"format": "xml"}, "format"),
+        ({"format": {"type": "objekt"}}, "format"),
+        ({"format": "json", "tools": [TOOL]}, "format"),
         ({"keep_alive": "soon"}, "keep_alive"),
         ({"keep_alive": [1]}, "keep_alive"),
         ({"tools": ["light"]}, "tools[0]"),

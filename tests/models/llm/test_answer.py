@@ -53,9 +53,9 @@ class Model:
         self.free: list[bool] = []
         choose = self.answer._chooser.choose
 
-        def counted(logits: Array) -> Any:
+        def counted(logits: Array, allowed: Any = None) -> Any:
             self._chosen += 1
-            return choose(logits)
+            return choose(logits, allowed)
 
         self.answer._chooser.choose = counted  # type: ignore[method-assign]
 
