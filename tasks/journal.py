@@ -64,6 +64,11 @@ async def last_preview(client: redis.asyncio.Redis, job_id: JobId | str) -> Prev
     return next(found, None)
 
 
+async def read_async(client: redis.asyncio.Redis, job_id: JobId | str) -> list[Entry]:
+    """Like ``read``, on the event loop."""
+    return [_entry(item) for item in await replies(client).xrange(keys.journal(job_id))]
+
+
 def token_ids(entries: Iterable[Entry]) -> tuple[int, ...]:
     """The token ids journalled so far, of all deltas in order: what another attempt goes on from."""
     return tuple(made(entries).token_ids)

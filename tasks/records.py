@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -13,6 +14,9 @@ from tasks.board import Hold
 from tasks.connection import replies
 from tasks.events import ArtifactRef, Failed, Terminal, Timings, Usage
 from tasks.jobs import Call, FinishReason, Job, JobClass, JobId, JobKind, JobState, QueueName
+from tasks.resting import Resting, read_resting
+
+log = logging.getLogger("hearth.tasks.records")
 
 _PAGE_SCAN = 200
 """Records looked at in one trip while a page is filtered."""
@@ -60,6 +64,7 @@ class JobRecord:
     run_ms: int = 0
     load_ms: float = 0.0
     cancelled_because: str | None = None
+    retried_as: JobId | None = None
 
     @property
     def id(self) -> JobId:
@@ -96,11 +101,22 @@ class Glance(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A record that another version of Hearth wrote, and that this one does not understand."""
+
+    id: JobId
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
-    """Records, newest first. ``next_after`` continues behind the last one; None when there is no more."""
+    """Records, newest first. ``next_after`` continues behind the last one; None when there is no more.
+
+    Those that cannot be read are told by id in ``unreadable``.
+    """
 
     records: tuple[JobRecord, ...]
     next_after: JobId | None
+    unreadable: tuple[JobId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +149,25 @@ async def fetch(client: redis.asyncio.Redis, job_id: JobId | str) -> JobRecord |
     Raises:
         ValueError: it was written by a version of Hearth that this one does not understand.
     """
-    fields = await replies(client).hgetall(keys.job(job_id))
-    if not fields:
-        return None
-    hold = None
-    if fields[b"state"] in (b"queued", b"running"):
-        hold = await _hold(client, fields)
-    return _record(fields, hold)
+    found = await fetch_many(client, [job_id])
+    if found and isinstance(found[0], Unreadable):
+        raise ValueError(f"the record of {job_id} cannot be read")
+    return found[0] if found and isinstance(found[0], JobRecord) else None
+
+
+async def fetch_many(client: redis.asyncio.Redis, ids: Sequence[JobId | str]) -> list[JobRecord | Unreadable]:
+    """The records of those jobs that there are, in the order of ``ids``, in one trip."""
+    async with client.pipeline(transaction=False) as pipe:
+        for job_id in ids:
+            pipe.hgetall(keys.job(job_id))
+        rows = await pipe.execute()
+    alive = any(fields.get(b"state") in (b"queued", b"running") for fields in rows)
+    resting = await read_resting(client) if alive else Resting()
+    return [
+        _record_or_not(JobId(str(job_id)), fields, resting)
+        for job_id, fields in zip(ids, rows, strict=True)
+        if fields
+    ]
 
 
 async def glances(client: redis.asyncio.Redis, ids: Sequence[JobId]) -> list[Glance | None]:
@@ -153,8 +181,15 @@ async def glances(client: redis.asyncio.Redis, ids: Sequence[JobId]) -> list[Gla
 
 async def position(client: redis.asyncio.Redis, job_id: JobId | str) -> int | None:
     """The job's place among all that wait, in the order of service: 1 is next; None unless queued."""
-    place: int | None = await scripts.run_async(client, "place", str(job_id), *JobClass)
-    return place
+    return (await positions(client, [job_id]))[0]
+
+
+async def positions(client: redis.asyncio.Redis, ids: Sequence[JobId | str]) -> list[int | None]:
+    """The places of several jobs, as ``position`` has them."""
+    if not ids:
+        return []
+    places = await scripts.run_async(client, "place", len(JobClass), *JobClass, *map(str, ids))
+    return [place or None for place in places]
 
 
 async def page(
@@ -193,8 +228,12 @@ async def page(
             ids, skip_to = ids[ids.index(skip_to) + 1 :], None
         found.extend(await _matching(client, ids, wanted))
     more = len(found) > limit
-    records = [record for job_id in found[:limit] if (record := await fetch(client, job_id)) is not None]
-    return Page(tuple(records), JobId(found[limit - 1]) if more else None)
+    told = await fetch_many(client, found[:limit])
+    return Page(
+        tuple(one for one in told if isinstance(one, JobRecord)),
+        JobId(found[limit - 1]) if more else None,
+        tuple(one.id for one in told if isinstance(one, Unreadable)),
+    )
 
 
 async def overview(client: redis.asyncio.Redis) -> QueueOverview:
@@ -268,21 +307,12 @@ async def _matching(client: redis.asyncio.Redis, ids: Sequence[str], wanted: _Fi
     return [job_id for job_id, row in zip(ids, rows, strict=True) if wanted.passes(*row)]
 
 
-async def _hold(client: redis.asyncio.Redis, fields: Mapping[bytes, bytes]) -> Hold | None:
-    """A running job rests with its card; a queued one when its queue is paused or no card works."""
-    stopped = pauses.over(fields[b"queue"].decode(), await pauses.read(client))
-    if fields[b"state"] == b"running":
-        resting = board.decode(Hold, await replies(client).get(keys.hold(fields[b"card"].decode())))
-        return stopped.hold if resting is None and stopped is not None and stopped.rests else resting
-    if stopped is not None:
-        return stopped.hold
-    cards = [card.decode() for card in await replies(client).smembers(keys.CARDS)]
-    if not cards:
-        return None
-    raw = await replies(client).mget([keys.hold(card) for card in cards])
-    holds = [board.decode(Hold, each) for each in raw]
-    held = [hold for hold in holds if hold is not None]
-    return min(held, key=lambda hold: hold.since_ms) if len(held) == len(cards) else None
+def _record_or_not(job_id: JobId, fields: Mapping[bytes, bytes], resting: Resting) -> JobRecord | Unreadable:
+    try:
+        return _record(fields, resting.hold_of(fields))
+    except (ValueError, KeyError) as error:
+        log.warning("the record of %s cannot be read: %s", job_id, error)
+        return Unreadable(job_id)
 
 
 def _record(fields: Mapping[bytes, bytes], hold: Hold | None) -> JobRecord:
@@ -316,6 +346,7 @@ def _record(fields: Mapping[bytes, bytes], hold: Hold | None) -> JobRecord:
         run_ms=int(fields[b"run_ms"]),
         load_ms=timings.load_ms if timings is not None else 0.0,
         cancelled_because=_text(fields, b"cancelled_because"),
+        retried_as=JobId(fields[b"retried_as"].decode()) if b"retried_as" in fields else None,
     )
 
 

@@ -42,6 +42,10 @@ class Accepted:
     replayed: bool = False
 
 
+class AlreadyRetried(Exception):
+    """Somebody else has retried one of these jobs meanwhile; nothing was accepted."""
+
+
 async def submit(
     client: redis.asyncio.Redis, job: Job, settings: Settings, idempotency: Idempotency | None = None
 ) -> Accepted:
@@ -63,6 +67,7 @@ async def submit_many(
         Busy: a class would exceed its cap.
         IdempotencyConflict: the key was used with another body.
         NotReady: Redis is out of memory or does not answer.
+        AlreadyRetried: a job that one of them retries has been retried before.
     """
     if not wanted:
         return []
@@ -74,7 +79,7 @@ async def submit_many(
     except (*AWAY, RedisError) as error:
         log.error("Redis does not answer, or refuses: %s", error)
         raise NotReady("the queue does not answer; try again later") from None
-    accepted = _verdict(reply, wanted)
+    accepted = _verdict(reply, wanted, _caps(settings))
     if not accepted[0].replayed:
         await asyncio.to_thread(_send_all, wanted)
     return accepted
@@ -99,8 +104,6 @@ def _send_all(accepted: Sequence[Job]) -> None:
 def _arguments(
     wanted: Sequence[Job], settings: Settings, idempotency: Idempotency | None
 ) -> list[bytes | str | float]:
-    queue = settings.queue
-    caps = {JobClass.CHAT: queue.chat_cap, JobClass.IMAGE: queue.image_cap, JobClass.BATCH: queue.batch_cap}
     key, body = "", ""
     if idempotency is not None:
         digest = hashlib.sha256(idempotency.key.encode()).hexdigest()
@@ -109,9 +112,9 @@ def _arguments(
     args: list[bytes | str | float] = [
         key,
         body,
-        int(queue.idempotency_ttl_s * 1000),
-        json.dumps(caps),
-        int(queue.reader_ttl_s * 1000),
+        int(settings.queue.idempotency_ttl_s * 1000),
+        json.dumps(_caps(settings)),
+        int(settings.queue.reader_ttl_s * 1000),
         len(wanted),
     ]
     for job in wanted:
@@ -132,10 +135,16 @@ def _job_arguments(job: Job) -> list[bytes | str | float]:
         about.batch or "",
         "" if about.deadline_at_ms is None else about.deadline_at_ms,
         int(about.has_reader),
+        about.retry_of or "",
     ]
 
 
-def _verdict(reply: list[Any], wanted: Sequence[Job]) -> list[Accepted]:
+def _caps(settings: Settings) -> dict[JobClass, int]:
+    queue = settings.queue
+    return {JobClass.CHAT: queue.chat_cap, JobClass.IMAGE: queue.image_cap, JobClass.BATCH: queue.batch_cap}
+
+
+def _verdict(reply: list[Any], wanted: Sequence[Job], caps: dict[JobClass, int]) -> list[Accepted]:
     match reply[0]:
         case b"accepted":
             return [Accepted(job.submission.id) for job in wanted]
@@ -143,17 +152,26 @@ def _verdict(reply: list[Any], wanted: Sequence[Job]) -> list[Accepted]:
             return [Accepted(JobId(job_id.decode()), replayed=True) for job_id in reply[1:]]
         case b"conflict":
             raise IdempotencyConflict("this Idempotency-Key was used with a different request body")
+        case b"retried":
+            raise AlreadyRetried
         case b"full":
             log.error("Redis is short of memory: jobs are refused until some are done or maxmemory is raised")
             raise NotReady("the queue's memory is full; try again later")
         case _:
-            job_class, over, mean_run_ms = reply[1].decode(), int(reply[2]), float(reply[3])
+            job_class, over, mean_run_ms = JobClass(reply[1].decode()), int(reply[2]), float(reply[3])
             least, most = RETRY_AFTER_S
             # So many jobs must end before there is room.
             wait_s = math.ceil(over * mean_run_ms / 1000)
-            raise Busy(
-                f"the {job_class} queue is full; {over} of these jobs cannot be taken"
-                if len(wanted) > 1
-                else f"the {job_class} queue is full",
-                retry_after_s=min(max(wait_s, least), most),
-            )
+            raise Busy(_too_many(wanted, job_class, over, caps), retry_after_s=min(max(wait_s, least), most))
+
+
+def _too_many(wanted: Sequence[Job], job_class: JobClass, over: int, caps: dict[JobClass, int]) -> str:
+    """What a client is told: to come again, or, where that could never help, what would."""
+    asked, cap = sum(job.submission.job_class is job_class for job in wanted), caps[job_class]
+    if asked > cap:
+        told = f"{asked} jobs are more than the {job_class} queue ever holds ({cap})"
+        roomy = max(caps, key=lambda each: caps[each])
+        return told + (f"; the class {roomy} takes {caps[roomy]}" if caps[roomy] >= asked else "")
+    if len(wanted) > 1:
+        return f"the {job_class} queue is full; {over} of these jobs cannot be taken"
+    return f"the {job_class} queue is full"

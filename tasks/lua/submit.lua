@@ -3,11 +3,12 @@
 -- Not run at all when Redis is out of memory (no allow-oom): new work is what is refused first.
 -- keys: idempotency, counts, rates, jobs, ready, queues, deadlines, watched, owner, batch, queue, job, journal, reader
 -- args: 1 idempotency key or '', 2 its body hash, 3 its ttl ms, 4 JSON class -> cap, 5 reader ttl ms,
---       6 number of jobs, then 10 per job:
---       id, record JSON, owner, class, queue, model, kind, batch or '', deadline ms or '', has_reader 0|1
--- reply: {'accepted'} | {'replayed', id...} | {'conflict'} | {'full'}
+--       6 number of jobs, then 11 per job:
+--       id, record JSON, owner, class, queue, model, kind, batch or '', deadline ms or '', has_reader 0|1,
+--       id of the job it retries or ''
+-- reply: {'accepted'} | {'replayed', id...} | {'conflict'} | {'full'} | {'retried'}
 --        | {'busy', class, how many jobs over its cap, mean run ms in that queue}
-local PER_JOB, FIRST = 10, 7
+local PER_JOB, FIRST = 11, 7
 local now = clock_ms()
 local idempotency, n = ARGV[1], tonumber(ARGV[6])
 
@@ -21,6 +22,12 @@ if idempotency ~= '' then
     if known.body ~= ARGV[2] then return {'conflict'} end
     return {'replayed', unpack(known.jobs)}
   end
+end
+
+-- A job is retried once; whoever comes second has to look again.
+for i = 0, n - 1 do
+  local retried = ARGV[FIRST + i * PER_JOB + 10]
+  if retried ~= '' and redis.call('HEXISTS', K.job .. retried, 'retried_as') == 1 then return {'retried'} end
 end
 
 -- The last fifth of the memory is for jobs that were accepted: Celery can neither send nor take a message when
@@ -49,7 +56,7 @@ local ids = {}
 for i = 0, n - 1 do
   local at = FIRST + i * PER_JOB
   local id, owner, class, queue = ARGV[at], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
-  local batch, deadline, has_reader = ARGV[at + 7], ARGV[at + 8], ARGV[at + 9]
+  local batch, deadline, has_reader, retried = ARGV[at + 7], ARGV[at + 8], ARGV[at + 9], ARGV[at + 10]
   -- One request's jobs keep their order: doubles of this size resolve 1/4096 ms.
   local order = now + i / 1024
   ids[i + 1] = id
@@ -71,6 +78,9 @@ for i = 0, n - 1 do
   if has_reader == '1' then
     redis.call('SADD', K.watched, id)
     redis.call('SET', K.reader .. id, '1', 'PX', ARGV[5])
+  end
+  if retried ~= '' and redis.call('EXISTS', K.job .. retried) == 1 then
+    redis.call('HSET', K.job .. retried, 'retried_as', id)
   end
 end
 for class, more in pairs(wanted) do redis.call('HINCRBY', K.counts, class, more) end
