@@ -61,6 +61,8 @@ FORMS: dict[str, Form] = {
     "picture_gone": Form(410, "not_found_error"),
     "picture_not_found": Form(404, "not_found_error"),
     "picture_not_ready": Form(409, "conflict_error", retry_after_s=1),
+    "job_unreadable": Form(500, "server_error", auto_retry=False),
+    "batch_not_found": Form(404, "not_found_error"),
     "job_not_found": Form(404, "not_found_error"),
     "sampler_not_found": Form(404, "not_found_error"),
     "not_supported": Form(501, "invalid_request_error", auto_retry=False),
@@ -146,9 +148,14 @@ class Refusal(Exception):
 
     def within(self, prefix: str) -> Refusal:
         """The same refusal, its ``param`` seen from one level further out."""
-        inner = self.problem.param or ""
-        joint = "" if not inner or inner.startswith("[") else "."
-        return Refusal(self.problem.code, self.problem.message, f"{prefix}{joint}{inner}")
+        return Refusal(self.problem.code, self.problem.message, outer(prefix, self.problem.param))
+
+
+def outer(prefix: str, param: str | None) -> str:
+    """A field's name as it is seen from one level further out."""
+    inner = param or ""
+    joint = "" if not inner or inner.startswith("[") or not prefix else "."
+    return f"{prefix}{joint}{inner}"
 
 
 def of_error(error: JobError) -> Problem:

@@ -23,12 +23,14 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 _SAYS = {
     400: "A field is wrong, unsupported or missing; `param` names it.",
-    404: "There is no such model or job (for this key).",
+    404: "There is no such model, job, batch or picture (for this key).",
     409: "The Idempotency-Key came with another body, or the job was cancelled.",
+    410: "The file is no longer kept, or this is no longer offered.",
     413: "The body is too large.",
-    415: "The body is not announced as JSON.",
+    415: "The body is not announced as JSON (or a form, where one is taken).",
     429: "The queue is full; `Retry-After` says when to try again.",
     503: "Starting, or the queue or the card cannot be reached; `Retry-After` says when to try again.",
+    507: "The server's disk is full.",
     504: "The job's deadline passed.",
 }
 
@@ -41,12 +43,21 @@ def documented_bodies() -> list[type[BaseModel]]:
     return sorted(_BODIES, key=lambda model: model.__name__)
 
 
-def body_schema(model: type[BaseModel], *, or_list: bool = False) -> dict[str, Any]:
-    """For ``openapi_extra=``: a body that the endpoint reads by itself. ``main`` adds its schema."""
-    _BODIES.add(model)
-    one = {"$ref": f"#/components/schemas/{model.__name__}"}
-    schema = {"anyOf": [one, {"type": "array", "items": one}]} if or_list else one
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+def body_schema(
+    *models: type[BaseModel], or_list: bool = False, or_form: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """For ``openapi_extra=``: a body that the endpoint reads by itself. ``main`` adds the models' schemas.
+
+    ``or_form`` is the schema of the same as a form.
+    """
+    _BODIES.update(models)
+    forms = [{"$ref": f"#/components/schemas/{model.__name__}"} for model in models]
+    one = forms[0] if len(forms) == 1 else {"anyOf": forms}
+    schema = {"anyOf": [*forms, {"type": "array", "items": one}]} if or_list else one
+    content = {"application/json": {"schema": schema}}
+    if or_form is not None:
+        content["multipart/form-data"] = {"schema": or_form}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def seconds(at_ms: float) -> float:

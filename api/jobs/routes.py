@@ -8,25 +8,23 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from api import auth, context
-from api.context import Context
-from api.errors import Problem, Refusal
+from api.errors import Refusal
 from api.follow import Following
-from api.jobs import submit
+from api.jobs import batches, images, owned, submit
+from api.jobs.events import EventVoice
 from api.jobs.schemas import JobList, JobOut
-from api.jobs.submit import told_all, told_with_position
+from api.jobs.view import job_list, told
 from api.request_id import request_id
 from api.respond import as_json, errors
-from api.stream import JournalStream, SseVoice, comment, data_line
-from tasks import events, records
+from api.stream import JournalStream
+from tasks import records
 from tasks.cancel import cancel
 from tasks.jobs import JobKind, JobState
-from tasks.journal import Entry
-from tasks.records import JobRecord
 
 router = APIRouter(tags=["Jobs"])
-router.include_router(submit.router)
+for part in (submit.router, batches.router, images.router):
+    router.include_router(part)
 
-_JOB_ID = re.compile(r"job_[0-9a-f]{40}")
 _EVENT_ID = re.compile(r"\d{1,20}-\d{1,20}")
 
 
@@ -36,11 +34,11 @@ async def index(
     state: Annotated[JobState | None, Query(description="Only jobs in this state.")] = None,
     kind: Annotated[JobKind | None, Query(description="Only jobs of this kind.")] = None,
     model: Annotated[str | None, Query(description="Only jobs of this model, by id.")] = None,
-    batch: Annotated[str | None, Query(description="Only the jobs that came in one list.")] = None,
+    batch: Annotated[str | None, Query(description="Only the jobs of this batch.")] = None,
     after: Annotated[str | None, Query(description="The `last_id` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="Jobs on a page.")] = 20,
 ) -> Response:
-    """Your jobs, newest first."""
+    """Your jobs, newest first. Ids of jobs that another version of Hearth wrote stand in `unreadable`."""
     shared = context.of(request)
     try:
         page = await records.page(
@@ -55,16 +53,17 @@ async def index(
         )
     except KeyError:
         raise Refusal("invalid_value", "'after' is not the id of one of these jobs", "after") from None
-    told = await told_all(shared, page.records)
-    last_id = told[-1].id if told else None
-    return as_json(JobList(data=told, has_more=page.next_after is not None, last_id=last_id, batch=batch))
+    jobs = await told(shared, page.records)
+    more = page.next_after is not None
+    listed = job_list(jobs, has_more=more, batch=batch, unreadable=page.unreadable)
+    return as_json(listed.model_copy(update={"last_id": page.next_after or listed.last_id}))
 
 
 @router.get("/v1/jobs/{job_id}", response_model=JobOut, responses=errors(404, 503), operation_id="show_job")
 async def show(request: Request, job_id: str) -> Response:
     """One job: its state, its place, what it made."""
     shared = context.of(request)
-    return as_json(await told_with_position(shared, await _owned(request, shared, job_id)))
+    return as_json((await told(shared, [await owned.job(request, shared, job_id)]))[0])
 
 
 @router.post(
@@ -74,10 +73,10 @@ async def stop(request: Request, job_id: str) -> Response:
     """Cancel a job. One that waits is cancelled at once, one that runs at its next step; one that has ended
     stays as it is. Asking twice does no harm."""
     shared = context.of(request)
-    record = await _owned(request, shared, job_id)
+    record = await owned.job(request, shared, job_id)
     await cancel(shared.redis, record.id, settings=shared.settings)
     shared.board.forget()
-    return as_json(await told_with_position(shared, await _owned(request, shared, job_id)))
+    return as_json((await told(shared, [await owned.job(request, shared, job_id)]))[0])
 
 
 @router.get(
@@ -99,7 +98,7 @@ async def follow(
     terminal event. To resume, send the last `id` as `Last-Event-ID` or `after`. Comment lines tell the place
     in the queue."""
     shared = context.of(request)
-    record = await _owned(request, shared, job_id)
+    record = await owned.job(request, shared, job_id)
     begin = _begin(request, after)
     entries = Following(shared, record.id, begin, renew=record.job.submission.has_reader)
     if record.state.is_terminal and begin is not None and not await entries.any():
@@ -110,22 +109,11 @@ async def follow(
         shared,
         record.id,
         entries,
-        EventVoice(),
+        EventVoice(record.id),
         request_id=request_id(request),
         headers={},
         place=None,
     )
-
-
-class EventVoice(SseVoice):
-    """``stream.Voice`` of the native dialect: every event as it was journalled."""
-
-    async def tell(self, entry: Entry) -> bytes:
-        head = f"id: {entry.id}\nevent: {entry.event.type}\n".encode()
-        return head + data_line(events.encode(entry.event))
-
-    def fail(self, problem: Problem) -> bytes:
-        return comment(f"{problem.code}: {problem.message}; resume with Last-Event-ID")
 
 
 def _begin(request: Request, after: str | None) -> str | None:
@@ -135,11 +123,3 @@ def _begin(request: Request, after: str | None) -> str | None:
     if begin is not None and not _EVENT_ID.fullmatch(begin):
         raise Refusal("invalid_value", f"'{name}' is not the id of an event, like 1763791234567-0", name)
     return begin
-
-
-async def _owned(request: Request, shared: Context, job_id: str) -> JobRecord:
-    """The record, if it is the asker's own: somebody else's job does not exist for him. Raises Refusal."""
-    record = await records.fetch(shared.redis, job_id) if _JOB_ID.fullmatch(job_id) else None
-    if record is None or record.job.submission.owner != auth.owner(request):
-        raise Refusal("job_not_found", f"there is no job {job_id[:60]!a} here")
-    return record

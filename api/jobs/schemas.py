@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from api.openai.schemas import ChatRequest
-from tasks.jobs import JobKind, JobState
+from tasks.jobs import JobKind, JobState, MaskBy, Resize
+from tasks.pictures.header import PictureFormat
 
 Seconds = Annotated[float, Field(description="Seconds since the epoch, to the millisecond.")]
+
+
+DeadlineS = Annotated[
+    float | None,
+    Field(
+        gt=0, le=30 * 86400, allow_inf_nan=False, description="The job expires if it has not ended by then."
+    ),
+]
+GridIn = Annotated[
+    Any,
+    WithJsonSchema(
+        {"anyOf": [{"type": "object", "additionalProperties": {"type": "array"}}, {"type": "null"}]}
+    ),
+    Field(
+        description="Lists of values by field: one job for each combination, the last field changing fastest."
+    ),
+]
 
 
 class JobRequest(ChatRequest):
@@ -21,15 +39,8 @@ class JobRequest(ChatRequest):
         Literal["chat", "batch"] | None,
         Field(alias="class", description="`batch` waits behind everybody else; default `chat`."),
     ] = None
-    deadline_s: Annotated[
-        float | None,
-        Field(
-            gt=0,
-            le=30 * 86400,
-            allow_inf_nan=False,
-            description="The job expires if it has not ended by then.",
-        ),
-    ] = None
+    deadline_s: DeadlineS = None
+    grid: GridIn = None
 
 
 class HoldOut(BaseModel):
@@ -69,9 +80,9 @@ class JobUsage(BaseModel):
 
 
 class OutputOut(BaseModel):
-    """One piece of what the job made: thoughts, text, a call of a tool, or a file."""
+    """One piece of what the job made: thoughts, text, a call of a tool, or a picture."""
 
-    type: Literal["reasoning", "text", "tool_call", "file"]
+    type: Literal["reasoning", "text", "tool_call", "image"]
     text: str | None = None
     id: str | None = None
     name: str | None = None
@@ -80,6 +91,33 @@ class OutputOut(BaseModel):
     media_type: str | None = None
     size_bytes: int | None = None
     sha256: str | None = None
+    url: Annotated[str | None, Field(description="Where the picture's file is; it does not change.")] = None
+    width: int | None = None
+    height: int | None = None
+    seed: int | None = None
+
+
+class SourceOut(BaseModel):
+    sha256: str
+    strength: float
+    resize: Resize
+    mask_sha256: str | None
+    mask_by: MaskBy | None
+
+
+class InputOut(BaseModel):
+    """What a picture was drawn from: the request with everything that it had left open."""
+
+    prompt: str
+    negative_prompt: str
+    size: str
+    steps: int
+    seed: int
+    guidance_scale: float
+    format: PictureFormat
+    quality: int | None
+    previews: bool
+    source: SourceOut | None
 
 
 class JobError(BaseModel):
@@ -91,7 +129,9 @@ class Urls(BaseModel):
     self: str
     events: str
     cancel: str
-    output: list[str]
+    output: Annotated[list[str], Field(description="The pictures, as soon as they are there.")]
+    preview: Annotated[str | None, Field(description="The latest preview, when previews were asked for.")]
+    batch: str | None
 
 
 class JobOut(BaseModel):
@@ -116,7 +156,17 @@ class JobOut(BaseModel):
     error: JobError | None
     warnings: list[str]
     metadata: dict[str, str]
+    input: Annotated[InputOut | None, Field(description="Null for a chat.")]
+    batch: Annotated[str | None, Field(description="What the jobs of one list, set or grid have in common.")]
+    retry_of: Annotated[str | None, Field(description="The failed job that this one takes the place of.")]
+    retried_as: Annotated[str | None, Field(description="The job that takes the place of this one.")]
     urls: Urls
+
+
+class JobRef(BaseModel):
+    id: str
+    state: JobState
+    url: str
 
 
 class JobList(BaseModel):
@@ -124,7 +174,46 @@ class JobList(BaseModel):
     data: list[JobOut]
     has_more: bool
     last_id: Annotated[str | None, Field(description="Pass it as `after` for the next page.")]
-    batch: Annotated[str | None, Field(description="What the jobs of one list have in common.")] = None
+    batch: Annotated[str | None, Field(description="The batch that these jobs are, or are of.")] = None
+    jobs: Annotated[list[JobRef], Field(description="The same in short, in the same order.")]
+    unreadable: Annotated[
+        list[str],
+        Field(description="Ids of jobs in this page that another version of Hearth wrote; not in `data`."),
+    ] = []
+
+
+class BatchCounts(BaseModel):
+    queued: int
+    running: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    expired: int
+
+
+class BatchUrls(BaseModel):
+    self: str
+    jobs: str
+    cancel: str
+    retry_failed: str
+
+
+class BatchOut(BaseModel):
+    id: str
+    object: Literal["batch"] = "batch"
+    state: Annotated[
+        Literal["queued", "running", "ended"],
+        Field(description="`queued` until the first job starts, `ended` when all have."),
+    ]
+    total: Annotated[int, Field(description="Jobs in the batch; one that was retried counts once.")]
+    counts: BatchCounts
+    retried: Annotated[int, Field(description="Jobs that failed and were retried: not in `counts`.")]
+    progress: ProgressOut
+    eta: EtaOut | None
+    created_at: Seconds
+    started_at: Seconds | None
+    ended_at: Seconds | None
+    urls: BatchUrls
 
 
 class QueueRow(BaseModel):

@@ -3,14 +3,71 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Literal
 
-from api.jobs.schemas import EtaOut, JobError, JobOut, JobUsage, OutputOut, ProgressOut, TimingsOut, Urls
+from api.context import Context
+from api.jobs import urls
+from api.jobs.schemas import (
+    BatchCounts,
+    BatchOut,
+    BatchUrls,
+    EtaOut,
+    InputOut,
+    JobError,
+    JobList,
+    JobOut,
+    JobRef,
+    JobUsage,
+    OutputOut,
+    ProgressOut,
+    SourceOut,
+    TimingsOut,
+    Urls,
+)
 from api.respond import seconds
 from api.system import hold_out
+from tasks import records
+from tasks.batches import BatchOverview
+from tasks.board import PictureSize
 from tasks.eta import Forecast
-from tasks.jobs import FinishReason, JobState
+from tasks.events import ArtifactRef
+from tasks.jobs import FinishReason, ImageJob, Job, JobId, JobState, Source
+from tasks.outlook import tell
 from tasks.records import JobRecord
+
+
+async def told(shared: Context, kept: Sequence[JobRecord]) -> list[JobOut]:
+    """Records as their owner sees them, those that wait with their place and when they will begin and end."""
+    waiting = [record for record in kept if record.state is JobState.QUEUED]
+    expected: dict[str, Forecast] = {}
+    made_ms = 0.0
+    for record in waiting:
+        outlook = await shared.board.outlook(record.id, record.ready_at_ms)
+        if record.id in outlook.jobs:
+            expected[record.id], made_ms = outlook.jobs[record.id], outlook.made_ms
+    if expected:
+        await tell(shared.redis, expected, made_ms)
+    others = [record.id for record in waiting if record.id not in expected]
+    places = dict(zip(others, await records.positions(shared.redis, others), strict=True))
+    return [_told(record, places.get(record.id), expected.get(record.id)) for record in kept]
+
+
+def _told(record: JobRecord, place: int | None, forecast: Forecast | None) -> JobOut:
+    return job_out(record, place if forecast is None else forecast.place, forecast)
+
+
+def job_list(
+    jobs: list[JobOut], *, has_more: bool = False, batch: str | None = None, unreadable: Sequence[JobId] = ()
+) -> JobList:
+    return JobList(
+        data=jobs,
+        has_more=has_more,
+        last_id=jobs[-1].id if jobs else None,
+        batch=batch,
+        jobs=[JobRef(id=job.id, state=job.state, url=job.urls.self) for job in jobs],
+        unreadable=list(unreadable),
+    )
 
 
 def job_out(record: JobRecord, position: int | None, forecast: Forecast | None = None) -> JobOut:
@@ -39,6 +96,10 @@ def job_out(record: JobRecord, position: int | None, forecast: Forecast | None =
         else JobError(code=record.error.code, message=record.error.message),
         warnings=list(record.warnings),
         metadata=dict(submission.metadata),
+        input=_input(record.job),
+        batch=submission.batch,
+        retry_of=submission.retry_of,
+        retried_as=record.retried_as,
         urls=_urls(record),
     )
 
@@ -69,7 +130,8 @@ def _usage(record: JobRecord) -> JobUsage | None:
 def _output(record: JobRecord) -> list[OutputOut]:
     reason = _reason(record)
     pieces = [OutputOut(type="reasoning", text=record.reasoning)] if record.reasoning else []
-    if record.text or (record.state is JobState.SUCCEEDED and not record.calls):
+    is_empty_answer = record.state is JobState.SUCCEEDED and not (record.calls or record.output)
+    if record.text or is_empty_answer:
         pieces.append(OutputOut(type="text", text=record.text or "", finish_reason=reason))
     pieces += [
         OutputOut(
@@ -77,10 +139,48 @@ def _output(record: JobRecord) -> list[OutputOut]:
         )
         for call in record.calls
     ]
-    return pieces + [
-        OutputOut(type="file", media_type=file.media_type, size_bytes=file.size_bytes, sha256=file.sha256)
-        for file in record.output
-    ]
+    return pieces + [_picture(record, number, file) for number, file in enumerate(record.output)]
+
+
+def _picture(record: JobRecord, number: int, file: ArtifactRef) -> OutputOut:
+    job = record.job if isinstance(record.job, ImageJob) else None
+    return OutputOut(
+        type="image",
+        url=urls.picture(record.id, number),
+        media_type=file.media_type,
+        size_bytes=file.size_bytes,
+        sha256=file.sha256,
+        width=None if job is None else job.width_px,
+        height=None if job is None else job.height_px,
+        seed=None if job is None else job.seed,
+    )
+
+
+def _input(job: Job) -> InputOut | None:
+    if not isinstance(job, ImageJob):
+        return None
+    return InputOut(
+        prompt=job.prompt,
+        negative_prompt=job.negative_prompt,
+        size=str(PictureSize(job.width_px, job.height_px)),
+        steps=job.steps,
+        seed=job.seed,
+        guidance_scale=job.guidance_scale,
+        format=job.format,
+        quality=job.quality,
+        previews=job.previews,
+        source=None if job.source is None else _source(job.source),
+    )
+
+
+def _source(source: Source) -> SourceOut:
+    return SourceOut(
+        sha256=source.sha256,
+        strength=source.strength,
+        resize=source.resize,
+        mask_sha256=source.mask_sha256,
+        mask_by=None if source.mask_sha256 is None else source.mask_by,
+    )
 
 
 def _reason(record: JobRecord) -> Literal["stop", "length", "tool_calls"] | None:
@@ -92,5 +192,36 @@ def _reason(record: JobRecord) -> Literal["stop", "length", "tool_calls"] | None
 
 
 def _urls(record: JobRecord) -> Urls:
-    here = f"/v1/jobs/{record.id}"
-    return Urls(self=here, events=f"{here}/events", cancel=f"{here}/cancel", output=[])
+    here, batch = urls.job(record.id), record.job.submission.batch
+    shows = isinstance(record.job, ImageJob) and record.job.previews
+    return Urls(
+        self=here,
+        events=f"{here}/events",
+        cancel=f"{here}/cancel",
+        output=[urls.picture(record.id, number) for number in range(len(record.output))],
+        preview=urls.preview(record.id) if shows else None,
+        batch=None if batch is None else urls.batch(batch),
+    )
+
+
+def batch_out(batch: BatchOverview) -> BatchOut:
+    here = urls.batch(batch.id)
+    has_begun = batch.started_at_ms is not None
+    return BatchOut(
+        id=batch.id,
+        state="ended" if batch.ended == batch.total else "running" if has_begun else "queued",
+        total=batch.total,
+        counts=BatchCounts(**{state.value: count for state, count in batch.counts.items()}),
+        retried=batch.retried,
+        progress=ProgressOut(done=batch.ended, total=batch.total, unit="jobs"),
+        eta=None,
+        created_at=seconds(batch.created_at_ms),
+        started_at=None if batch.started_at_ms is None else seconds(batch.started_at_ms),
+        ended_at=None if batch.ended_at_ms is None else seconds(batch.ended_at_ms),
+        urls=BatchUrls(
+            self=here,
+            jobs=f"/v1/jobs?batch={batch.id}",
+            cancel=f"{here}/cancel",
+            retry_failed=f"{here}/retry-failed",
+        ),
+    )

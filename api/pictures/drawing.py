@@ -86,10 +86,12 @@ def image_jobs(
     settings: Settings,
     *,
     count: int = 1,
+    most: int | None = None,
     names: Mapping[str, str] | None = None,
 ) -> list[ImageJob]:
     """``count`` jobs with seed, seed + 1, …; more than one share a batch.
 
+    ``most`` may be asked for at once, by default what one request of OpenAI's or A1111's may.
     ``names`` are the dialect's own words for fields (``guidance_scale``, ``strength``, ``size``, ``n``, …),
     as refusals and warnings are to call them.
 
@@ -99,7 +101,7 @@ def image_jobs(
         ModelUnusable: the model does not say what it can draw.
     """
     checks = _Checks(drawing, abilities(model), model, settings.limits, names or {})
-    checks.all(count)
+    checks.all(count, most or settings.limits.pictures_per_request)
     size = drawing.size or checks.can.sizes[0]
     first = secrets.randbelow(SEEDS - 1) if drawing.seed is None else drawing.seed
     if count > 1 and terms.batch is None:
@@ -144,8 +146,8 @@ class _Checks:
     def steps(self) -> int:
         return self.can.default_steps if self.drawing.steps is None else self.drawing.steps
 
-    def all(self, count: int) -> None:
-        self._count(count)
+    def all(self, count: int, most: int) -> None:
+        self._count(count, most)
         self._prompts()
         self._size()
         self._steps()
@@ -165,8 +167,7 @@ class _Checks:
     def _name(self, field_name: str) -> str:
         return self.names.get(field_name, field_name)
 
-    def _count(self, count: int) -> None:
-        most = self.limits.pictures_per_request
+    def _count(self, count: int, most: int) -> None:
         if not 1 <= count <= most:
             raise invalid(self._name("n"), f"1 to {most} pictures")
 

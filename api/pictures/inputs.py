@@ -12,6 +12,9 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import WithJsonSchema
 
 from api.errors import Refusal
 from api.openai.faults import invalid, wrong_type
@@ -31,6 +34,40 @@ class InputPicture:
     data: bytes
     header: Header
     sha256: str
+
+
+PictureIn = Annotated[
+    Any,
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "string", "contentEncoding": "base64"}, {"type": "null"}],
+            "title": "A PNG, JPEG or WebP in base64, or as a data: URI; addresses are not fetched",
+        }
+    ),
+]
+"""For the schema of a field; what stands there is looked at by ``Inputs``."""
+
+
+class Inputs:
+    """The pictures of one request: each is looked at once, however many jobs start from it."""
+
+    def __init__(self, limits: LimitSettings) -> None:
+        self._limits = limits
+        self._taken: dict[str | bytes, InputPicture] = {}
+
+    async def take(self, value: object, where: str) -> InputPicture:
+        """See ``from_value``."""
+        if isinstance(value, str | bytes) and value in self._taken:
+            return self._taken[value]
+        picture = await from_value(value, where, self._limits)
+        if isinstance(value, str | bytes):
+            self._taken[value] = picture
+        return picture
+
+    @property
+    def all(self) -> list[InputPicture]:
+        """What is to be kept before the jobs are submitted."""
+        return list(self._taken.values())
 
 
 async def from_value(value: object, where: str, limits: LimitSettings) -> InputPicture:

@@ -19,7 +19,7 @@ from tests.api.support import StandIn, ask, chunks, make, until
 FIELDS = {
     "id", "object", "kind", "model", "state", "hold", "queue", "position", "eta", "progress", "attempt",
     "created_at", "started_at", "ended_at", "timings", "usage", "output", "strikes", "error", "warnings",
-    "metadata", "urls",
+    "metadata", "input", "batch", "retry_of", "retried_as", "urls",
 }  # fmt: skip
 WAIT = {"Prefer": "wait=10"}
 
@@ -152,7 +152,8 @@ async def test_the_class_and_the_deadline_are_the_clients(client: httpx.AsyncCli
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"kind": "image"}, "kind"),
+        ({"kind": "song"}, "kind"),
+        ({"kind": ["chat"]}, "kind"),
         ({"class": "image"}, "class"),
         ({"class": 1}, "class"),
         ({"deadline_s": 0}, "deadline_s"),
