@@ -143,3 +143,8 @@ def default_model(catalog: Catalog, kind: str) -> Model:
     if not usable:
         raise UnknownModel(f"there is no model for {kind} jobs here; GET /v1/models lists those there are")
     return min(usable, key=lambda model: model.is_demo)
+
+
+def resolve_or_default(catalog: Catalog, name: str | None, kind: str) -> Model:
+    """As ``resolve``, or ``default_model`` where no name is given."""
+    return default_model(catalog, kind) if name is None else resolve(catalog, name, kind)

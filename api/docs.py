@@ -63,7 +63,10 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> Iterator[st
         for each in operation.get("parameters", ())
     ]
     if "requestBody" in operation:
-        rows.append(("body", operation["requestBody"]["content"]["application/json"]["schema"], ""))
+        forms = operation["requestBody"]["content"]
+        rows.append(("body", forms["application/json"]["schema"], ""))
+        if "multipart/form-data" in forms:
+            rows.append(("or a form", {"type": "object"}, "With the same fields; pictures are files."))
     yield from _table((name, _type(schema), _inline(note)) for name, schema, note in rows)
     yield "<details><summary>Answers</summary>"
     answers = (

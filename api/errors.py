@@ -68,6 +68,7 @@ FORMS: dict[str, Form] = {
     "not_supported": Form(501, "invalid_request_error", auto_retry=False),
     "unknown_url": Form(404, "not_found_error"),
     "not_offered": Form(501, "invalid_request_error", auto_retry=False),
+    "endpoint_retired": Form(410, "invalid_request_error"),
     "method_not_allowed": Form(405, "invalid_request_error"),
     "request_timeout": Form(408, "invalid_request_error", auto_retry=False),
     "payload_too_large": Form(413, "invalid_request_error"),

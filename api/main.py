@@ -24,7 +24,7 @@ from api.errors import Problem
 from api.jobs import routes as jobs
 from api.limits import BodyCap
 from api.ollama import routes as ollama
-from api.openai import chat, models
+from api.openai import chat, images, models
 from api.openai.request import refusal_of
 from api.request_id import Guard
 from api.respond import documented_bodies
@@ -37,6 +37,7 @@ from tasks.journal import Journals
 
 _ROOMS = (
     chat,
+    images,
     models,
     ollama,
     jobs,

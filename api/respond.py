@@ -60,5 +60,14 @@ def body_schema(
     return {"requestBody": {"required": True, "content": content}}
 
 
+def form_schema(model: type[BaseModel], *files: str) -> dict[str, Any]:
+    """For ``or_form=``: the fields of ``model`` as a form has them, ``files`` as files."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    for name in files:
+        told = schema["properties"][name].get("description", "")
+        schema["properties"][name] = {"type": "string", "format": "binary", "description": told}
+    return schema
+
+
 def seconds(at_ms: float) -> float:
     return round(at_ms) / 1000

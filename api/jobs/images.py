@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import FileResponse
@@ -23,7 +23,7 @@ router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["Jobs"])
 _FOR_GOOD = "private, max-age=31536000, immutable"
 _ASK_AGAIN = "private, no-cache"
 _TAG = re.compile(r'"([^"]*)"|\*')
-_PICTURES = {
+_PICTURES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The file.",
         "content": {kind: {} for kind in ("image/png", "image/jpeg", "image/webp")},
@@ -36,7 +36,7 @@ _PICTURES = {
 @router.get(
     "/images/{number}",
     response_class=Response,
-    responses={**_PICTURES, **errors(404, 409, 410, 503)},  # type: ignore[dict-item]
+    responses={**_PICTURES, **errors(404, 409, 410, 503)},
     operation_id="show_picture",
 )
 async def picture(
@@ -56,7 +56,7 @@ async def picture(
 @router.get(
     "/preview",
     response_class=Response,
-    responses={**_PICTURES, **errors(404, 409, 410, 503)},  # type: ignore[dict-item]
+    responses={**_PICTURES, **errors(404, 409, 410, 503)},
     operation_id="show_preview",
 )
 async def preview(

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from api.board import default_model, resolve
+from api.board import resolve, resolve_or_default
 from api.context import Context
 from api.errors import Refusal, outer
 from api.jobs.grid import Cell, cells
@@ -114,10 +114,7 @@ class _Reading:
 
     async def _pictures(self, cell: Cell, terms: Terms) -> list[Job]:
         fields = validated(ImageJobRequest, cell.body)
-        if fields.model is None:
-            model = default_model(self.catalog, "image")
-        else:
-            model = resolve(self.catalog, fields.model, "image")
+        model = resolve_or_default(self.catalog, fields.model, "image")
         own = replace(terms, job_class=JobClass(fields.job_class or "image"), deadline_s=fields.deadline_s)
         drawing = await drawing_of(fields, cell.body, self.inputs)
         made = image_jobs(drawing, model, own, self.shared.settings, count=fields.n or 1, most=self._most)

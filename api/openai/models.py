@@ -6,9 +6,9 @@ from fastapi import APIRouter, Request, Response
 
 from api import context
 from api.board import CardFacts
-from api.openai.schemas import ModelFacts, ModelList, ModelOut
+from api.openai.schemas import ModelFacts, ModelList, ModelOut, PictureFacts
 from api.respond import as_json, errors
-from tasks.board import Model
+from tasks.board import Model, Pictures
 from tasks.errors import UnknownModel
 
 router = APIRouter(tags=["OpenAI"])
@@ -57,6 +57,7 @@ def model_out(model: Model, cards: tuple[CardFacts, ...], margin_bytes: int) -> 
         needs_bytes=model.needs_bytes,
         needs_basis=model.needs_basis,
         fits=_fits(model, cards, margin_bytes),
+        pictures=None if model.pictures is None else _pictures(model.pictures),
         problem=model.problem,
     )
     return ModelOut(id=model.id, created=model.created_at_s, hearth=facts)
@@ -73,3 +74,12 @@ def _fits(model: Model, cards: tuple[CardFacts, ...], margin_bytes: int) -> bool
 
 def _margin_bytes(request: Request) -> int:
     return context.of(request).settings.models.margin_mib << 20
+
+
+def _pictures(can: Pictures) -> PictureFacts:
+    return PictureFacts(
+        sizes=[str(size) for size in can.sizes],
+        steps=list(can.steps),
+        default_steps=can.default_steps,
+        from_pictures=can.from_pictures,
+    )

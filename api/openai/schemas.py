@@ -290,6 +290,15 @@ class ChatCompletion(BaseModel):
     usage: UsageOut
 
 
+class PictureFacts(BaseModel):
+    """What a picture model can draw."""
+
+    sizes: Annotated[list[str], Field(description="`WIDTHxHEIGHT`; the first is the default.")]
+    steps: list[int]
+    default_steps: int
+    from_pictures: Annotated[bool, Field(description="It can start from a picture (`/v1/images/edits`).")]
+
+
 class ModelFacts(BaseModel):
     """What Hearth knows of a model beyond OpenAI's fields."""
 
@@ -314,6 +323,7 @@ class ModelFacts(BaseModel):
         bool | None,
         Field(description="Whether an empty card can hold it; null while no card has been heard of."),
     ]
+    pictures: Annotated[PictureFacts | None, Field(description="Of models that draw; else null.")]
     problem: Annotated[str | None, Field(description="Why it cannot be used, and what to do about it.")]
 
 

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, aclosing
 
 from fastapi import Request
 
+from api.asked import keeps
 from api.context import Context
 from api.errors import Refusal
 from api.follow import Following
@@ -20,10 +21,7 @@ from tasks.events import ArtifactRef, Terminal
 from tasks.jobs import ImageJob, JobId
 from tasks.submit import Idempotency, submit_many
 
-
-def stays(request: Request) -> bool:
-    """Whether the jobs are to go on when the caller has left: ``x-hearth-keep: true``."""
-    return request.headers.get("x-hearth-keep", "").lower() == "true"
+stays = keeps
 
 
 async def ask(

@@ -40,6 +40,7 @@ class Origin:
 class Drawing:
     """What is to be drawn; None is left to the package, and ``seed`` None to chance.
 
+    ``size`` None is the size of the picture to start from, where the package draws it.
     ``warnings`` are the dialect's own: what it took and could not honour.
     """
 
@@ -102,7 +103,7 @@ def image_jobs(
     """
     checks = _Checks(drawing, abilities(model), model, settings.limits, names or {})
     checks.all(count, most or settings.limits.pictures_per_request)
-    size = drawing.size or checks.can.sizes[0]
+    size = drawing.size or _own_size(drawing.origin, checks.can) or checks.can.sizes[0]
     first = secrets.randbelow(SEEDS - 1) if drawing.seed is None else drawing.seed
     if count > 1 and terms.batch is None:
         terms = replace(terms, batch=new_batch_id())
@@ -125,6 +126,14 @@ def image_jobs(
         )
         for index in range(count)
     ]
+
+
+def _own_size(origin: Origin | None, can: Pictures) -> PictureSize | None:
+    """That of the picture to start from, where the model draws it."""
+    if origin is None:
+        return None
+    size = PictureSize(origin.picture.header.width_px, origin.picture.header.height_px)
+    return size if size in can.sizes else None
 
 
 def _source(origin: Origin | None) -> Source | None:

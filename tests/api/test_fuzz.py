@@ -55,8 +55,8 @@ class Fuzzed:
         self._house = house
         self._client = self._loop.run_until_complete(house.__aenter__())
 
-    def post(self, path: str, body: bytes) -> tuple[int, Any]:
-        sending = self._client.post(path, content=body, headers={"Content-Type": "application/json"})
+    def post(self, path: str, body: bytes, kind: str = "application/json") -> tuple[int, Any]:
+        sending = self._client.post(path, content=body, headers={"Content-Type": kind})
         response = self._loop.run_until_complete(sending)
         return response.status_code, response.json()
 
