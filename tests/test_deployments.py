@@ -16,6 +16,8 @@ import yaml
 from cli.private_redis import NOBODY, RIGHTS
 from cli.processes import module_commands
 from config.settings import CHECKOUT, Settings, read_settings
+from hardware.doctor.pcie import NODES
+from hardware.smi.tool import LIBRARIES, PLACES
 from tasks import keys
 from tasks.connection import connect
 from tests.conftest import RedisServer
@@ -63,6 +65,17 @@ def test_compose_publishes_on_loopback_only(compose: dict[str, Any]) -> None:
 
 def test_compose_gives_the_owner_of_the_card_time_to_leave(compose: dict[str, Any]) -> None:
     assert compose["services"]["npu"]["stop_grace_period"] == "10m"
+
+
+def test_compose_hands_a_real_card_to_the_two_workers_alone(compose: dict[str, Any]) -> None:
+    card = yaml.safe_load((CHECKOUT / "docker/compose.card.yaml").read_text())["services"]
+    assert set(card) == {"npu", "monitor"} <= set(compose["services"])
+    for service in card.values():
+        assert service["devices"] == list(NODES)
+        assert f"{LIBRARIES}:{LIBRARIES}:ro" in service["volumes"]
+        assert "/usr/bin/axcl:/usr/bin/axcl:ro" in service["volumes"]
+    assert card["npu"]["oom_score_adj"] == -1000
+    assert PLACES[0] == "/usr/bin/axcl"
 
 
 def test_compose_shares_one_data_volume_and_checks_every_service(compose: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ VENDOR, DEVICE = "0x1f4b", "0x0650"
 _BUS = "/sys/bus/pci/devices"
 _CONFIG = "/boot/firmware/config.txt"
 _FIRMWARE = "/lib/firmware/axcl/ax650_card.pac"
-_NODES = ("/dev/axcl_host", "/dev/msg_userdev", "/dev/ax_mmb_dev")
+NODES = ("/dev/axcl_host", "/dev/msg_userdev", "/dev/ax_mmb_dev")
 _MODULES = ("ax_pcie_host_dev", "ax_pcie_msg", "ax_pcie_mmb", "axcl_host")
 
 _LANE_MB_S = {2.5: 250, 5.0: 500, 8.0: 985}
@@ -64,7 +64,7 @@ def look_at_bus(machine: Machine, slots: list[Slot]) -> Iterator[Finding]:
 
 def look_at_driver(machine: Machine) -> Iterator[Finding]:
     """Modules, device nodes, the card's firmware, and what the kernel said last."""
-    missing = [node for node in _NODES if not machine.has(node)]
+    missing = [node for node in NODES if not machine.has(node)]
     if missing:
         yield _no_driver(machine, missing)
     else:
@@ -105,7 +105,7 @@ def _link(machine: Machine, slot: Slot) -> Finding:
 
 def _overlays(machine: Machine) -> Iterator[Finding]:
     config = machine.text(_CONFIG)
-    if not machine.is_raspberry_pi or config is None or machine.has(_NODES[0]):
+    if not machine.is_raspberry_pi or config is None or machine.has(NODES[0]):
         return
     lines = [line.strip() for line in config.splitlines()]
     for overlay in OVERLAYS:
@@ -143,7 +143,7 @@ def _no_driver(machine: Machine, missing: list[str]) -> Finding:
 
 
 def _nodes(machine: Machine) -> Iterator[Finding]:
-    closed = [node for node in _NODES if not machine.may_use(node)]
+    closed = [node for node in NODES if not machine.may_use(node)]
     if closed:
         told = f"{', '.join(closed)}: this user may not use them"
         yield fail("driver", told, f"sudo chmod 666 {' '.join(closed)}   (then have udev rules do it)")

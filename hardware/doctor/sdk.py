@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from config.settings import Settings
 from hardware.doctor.finding import Finding, fail, warn, well
@@ -45,9 +46,9 @@ LADDER = (
 """What brings back a card that does not answer, gentlest first. Stop Hearth before, wait a minute between."""
 
 
-def look_at_library(machine: Machine, named: str | None = None) -> Iterator[Finding]:
+def look_at_library(machine: Machine, named: Path | None = None) -> Iterator[Finding]:
     """Whether ``libaxcl_rt.so`` is there and can be loaded."""
-    places = [named] if named else [f"{LIBRARIES}/{name}" for name in _NAMES]
+    places = [str(named)] if named else [f"{LIBRARIES}/{name}" for name in _NAMES]
     path = next((place for place in places if machine.has(place)), None)
     if path is None:
         told = f"{places[0]} is missing"

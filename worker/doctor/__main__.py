@@ -12,6 +12,7 @@ from pathlib import Path
 from config.settings import Settings, SettingsError, read_settings
 from hardware.doctor.finding import Status
 from hardware.doctor.machine import Machine
+from worker import logs
 from worker.doctor.examine import examine, worst
 from worker.doctor.report import Page, as_data
 
@@ -78,4 +79,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    logs.setup("info" if "--card-probe" in sys.argv else "error")
     sys.exit(main())

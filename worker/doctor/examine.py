@@ -53,7 +53,7 @@ def _card(machine: Machine, settings: Settings, slots: list[Slot]) -> tuple[Grou
     if not slots:
         return Group("card", tuple(findings)), settings.virtual_card.memory_mib * MIB
     findings += look_at_driver(machine)
-    findings += look_at_library(machine)
+    findings += look_at_library(machine, settings.axcl.library)
     summary, trouble = ask_card(asking(machine, settings))
     if summary is None:
         findings.append(silent(trouble or "", slots))
@@ -75,6 +75,6 @@ def asking(machine: Machine, settings: Settings) -> Callable[[], str]:
 
 
 def _capacity(summary: Summary | None, settings: Settings) -> int:
-    """Bytes of the largest card, less the margin; a whole card of 8 GB where none tells."""
+    """Bytes of the largest card, less the margin; what the settings say where none tells."""
     told = [card.memory.total_bytes for card in summary.cards if card.memory] if summary else []
-    return max(told, default=7040 * MIB) - settings.models.margin_mib * MIB
+    return max(told, default=settings.axcl.memory_mib * MIB) - settings.models.margin_mib * MIB

@@ -6,11 +6,12 @@ It wants the card for itself, so Hearth must not be running. Whatever a row says
 from __future__ import annotations
 
 import json
+import signal
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +21,9 @@ from config.settings import Settings
 from hardware.card import Buffer, Card
 from hardware.choose import open_card
 from hardware.errors import CardLost, CardTimeout, HardwareError
-from hardware.health import Sensors
+from hardware.health import Reading, Sensors
 from models.catalog import scan
+from models.diffusion.package import find_package as find_pictures
 from models.llm.network import Network
 from models.llm.package import find_package
 from models.llm.probe import probe
@@ -34,6 +36,8 @@ ROUNDS = 30
 """Of each small transfer; the median is told."""
 STEPS = 8
 """Decoded tokens that are timed."""
+RUN_LIMIT_S = 60.0
+"""A graph that is run once."""
 RETURNED_S = 10.0
 """Memory of what was unloaded must be free again after so long."""
 
@@ -52,9 +56,14 @@ def show_probes(settings: Settings, page: Page, *, as_json: bool) -> int:
     rows: list[Row] = []
     status = 0
     try:
-        for row in probes(settings):
-            sys.stderr.write(f"{row.probe} ...\n" if sys.stderr.isatty() else "")
-            rows.append(row)
+        with _heeding_signals() as told_to_stop:
+            for row in probes(settings):
+                sys.stderr.write(f"{row.probe}: {row.result}\n" if sys.stderr.isatty() else "")
+                rows.append(row)
+                if told_to_stop:
+                    rows.append(Row("stopped", "early", "on request"))
+                    status = 1
+                    break
     except (HardwareError, OSError) as error:
         rows.append(Row("stopped", "failed", f"{type(error).__name__}: {error}"))
         status = 1
@@ -70,25 +79,43 @@ def show_probes(settings: Settings, page: Page, *, as_json: bool) -> int:
 def probes(settings: Settings) -> Iterator[Row]:
     """Everything that can be tried. Raises HardwareError when the card is taken, missing or lost."""
     with open_card(settings) as card:
-        yield from _identity(card, settings)
-        yield from _memory(card)
+        sight = Sight(card, settings)
+        yield from _identity(card, sight)
+        yield from _memory(card, sight)
         yield from _transfers(card)
-        for model in scan(settings).models:
-            if model.kind == "chat" and model.problem is None:
-                yield from _model(card, model)
+        usable = [model for model in scan(settings).models if model.problem is None]
+        # Pictures first: some SDKs lose the card when such a graph is loaded after a language model's.
+        for model in sorted(usable, key=lambda model: model.pictures is None):
+            kind = _language_model if model.pictures is None else _picture_model
+            yield from kind(card, sight, model)
 
 
-def _identity(card: Card, settings: Settings) -> Iterator[Row]:
+class Sight:
+    """The card seen from outside, as the monitor sees it: what its own account says may be wrong."""
+
+    def __init__(self, card: Card, settings: Settings) -> None:
+        self._card = card
+        self._settings = settings
+
+    def reading(self) -> Reading:
+        return Sensors().read(self._settings, self._card.info)
+
+    def free_bytes(self) -> int:
+        told = None if self._card.info.is_virtual else self.reading().memory
+        return (told or self._card.memory()).free_bytes
+
+
+def _identity(card: Card, sight: Sight) -> Iterator[Row]:
     info, traits = card.info, card.traits
     yield Row("card", info.name, f"{info.id} at {info.bus_id}, {info.firmware}")
     yield Row("driven by", f"rows {traits.kv_write}, prompts {traits.prefill}", "until a probe says better")
-    reading = Sensors().read(settings, info)
+    reading = sight.reading()
     told = reading.temperature_c
     yield Row("health", "not told" if told is None else f"{told:.0f} °C", f"npu {reading.npu_percent} %")
 
 
-def _memory(card: Card) -> Iterator[Row]:
-    before = card.memory()
+def _memory(card: Card, sight: Sight) -> Iterator[Row]:
+    before, free_bytes = card.memory(), sight.free_bytes()
     told = f"{before.free_bytes / MIB:.0f} of {before.total_bytes / MIB:.0f} MiB free"
     yield Row("memory", told)
     buffer = card.allocate(MIB)
@@ -99,7 +126,7 @@ def _memory(card: Card) -> Iterator[Row]:
         is_kept = buffer.read(0, MIB) == pattern.tobytes()
     yield Row("fresh memory is zero", _yes(is_zero))
     yield Row("what was written is read", _yes(is_kept), "1 MiB up and down")
-    yield Row("freed memory is free", *_returned(card, before.free_bytes))
+    yield Row("freed memory is free", *_returned(sight, free_bytes))
 
 
 def _transfers(card: Card) -> Iterator[Row]:
@@ -120,8 +147,36 @@ def _transfers(card: Card) -> Iterator[Row]:
             )
 
 
-def _model(card: Card, model: Model) -> Iterator[Row]:
-    free_bytes, began_s = card.memory().free_bytes, time.monotonic()
+@contextmanager
+def _heeding_signals() -> Iterator[list[int]]:
+    """Who dies inside a call may take the card along: Ctrl-C is noted, and heeded between two probes."""
+    told: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for number in before:
+            signal.signal(number, lambda number, frame: told.append(number))
+        yield told
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _picture_model(card: Card, sight: Sight, model: Model) -> Iterator[Row]:
+    free_bytes = sight.free_bytes()
+    for path in find_pictures(Path(model.directory)).variants[0].graphs:
+        began_s = time.monotonic()
+        with closing(card.load(path)) as graph:
+            loaded_s = time.monotonic() - began_s
+            group = graph.groups[0]
+            feeds = {spec.name: np.zeros(spec.shape, spec.numpy_dtype) for spec in group.inputs}
+            took_s = _median_s(lambda graph=graph, feeds=feeds: graph.run(feeds, timeout_s=RUN_LIMIT_S), 2)  # type: ignore[misc]
+            shapes = ", ".join(f"{spec.name} {spec.dtype}{list(spec.shape)}" for spec in group.outputs)
+            yield Row(f"{model.id}: {path.stem}", f"load {loaded_s:.1f} s, run {_ms(took_s)}", shapes)
+    yield Row(f"{model.id}: memory came back", *_returned(sight, free_bytes))
+
+
+def _language_model(card: Card, sight: Sight, model: Model) -> Iterator[Row]:
+    free_bytes, began_s = sight.free_bytes(), time.monotonic()
     try:
         network = _loaded(card, Path(model.directory))
     except (CardLost, CardTimeout):
@@ -131,7 +186,7 @@ def _model(card: Card, model: Model) -> Iterator[Row]:
         return
     with closing(network):
         took_s = time.monotonic() - began_s
-        taken = free_bytes - card.memory().free_bytes
+        taken = free_bytes - sight.free_bytes()
         estimate = f"{model.needs_basis} before: {(model.needs_bytes or 0) / MIB:.0f} MiB"
         yield Row(f"{model.id}: load", f"{took_s:.1f} s, {taken / MIB:.0f} MiB", estimate)
         found = probe(network)
@@ -141,7 +196,7 @@ def _model(card: Card, model: Model) -> Iterator[Row]:
         )
         network.drive(found.kv_write, found.prefill)
         yield _steps(card, network, model)
-    yield Row(f"{model.id}: memory came back", *_returned(card, free_bytes))
+    yield Row(f"{model.id}: memory came back", *_returned(sight, free_bytes))
 
 
 def _loaded(card: Card, directory: Path) -> Network:
@@ -166,11 +221,10 @@ def _steps(card: Card, network: Network, model: Model) -> Row:
     return Row(f"{model.id}: a token", _ms(token_s), detail)
 
 
-def _returned(card: Card, free_bytes: int) -> tuple[str, str]:
+def _returned(sight: Sight, free_bytes: int) -> tuple[str, str]:
     deadline_s = time.monotonic() + RETURNED_S
-    while card.memory().free_bytes < free_bytes and time.monotonic() < deadline_s:
-        time.sleep(0.1)
-    missing = free_bytes - card.memory().free_bytes
+    while (missing := free_bytes - sight.free_bytes()) > 0 and time.monotonic() < deadline_s:
+        time.sleep(0.5)
     return _yes(missing <= 0), "" if missing <= 0 else f"{missing / MIB:.0f} MiB did not come back"
 
 

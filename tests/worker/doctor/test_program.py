@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ from tests.hardware.doctor.machines import Bench
 from worker.doctor.__main__ import main
 from worker.doctor.bundle import known_secrets, scrub, write_bundle
 from worker.doctor.examine import Group
+from worker.doctor.probes import Row
 from worker.doctor.report import Page
 
 KEY = "correct-horse-battery"
@@ -86,6 +89,22 @@ def test_every_probe_of_a_card_is_a_row_of_one_table(here: Path, capsys: pytest.
         assert " yes" in rows[probe]
     assert "B up" in rows["hearth-chat: a token"]
     assert "NO" not in "".join(lines)
+
+
+def test_a_probe_that_is_told_to_stop_stops_between_two_probes(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rows(*_: object) -> Iterator[Row]:
+        yield Row("one", "yes")
+        os.kill(os.getpid(), signal.SIGINT)
+        yield Row("two", "yes")
+        yield Row("three", "yes")
+
+    monkeypatch.setattr("worker.doctor.probes.probes", rows)
+    before = signal.getsignal(signal.SIGINT)
+    assert main(["--card-probe", "--json"]) == 1
+    assert [row["probe"] for row in json.loads(capsys.readouterr().out)] == ["one", "two", "stopped"]
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_card_that_is_taken_is_not_probed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
