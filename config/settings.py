@@ -236,8 +236,10 @@ class Settings(BaseSettings):
     """Offer the demo models when the card is virtual."""
     redis_url: SecretStr | None = None
     """An existing Redis (``redis://``, ``rediss://``, ``unix://``); unset, ``hearth up`` runs its own."""
-    card: Literal["auto", "virtual"] = "auto"
-    """Which card to use."""
+    card: Annotated[str, Field(pattern=r"^(auto|virtual|(axcl|axengine)(:[0-9]{1,3})?)$")] = "auto"
+    """Which card to use: ``axcl`` (behind PCIe; ``axcl:1`` is the second one), ``axengine`` (through the
+    vendor's Python package, on an AX650N that runs Hearth itself), ``virtual``, or ``auto``: a real one, else
+    the virtual one."""
     flower: bool = True
     """Run the dashboard (loopback only)."""
     flower_port: Annotated[int, Field(ge=0, le=65535)] = 5555

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from config.settings import AxclSettings
+from hardware.axcl import session
 from hardware.axcl.card import AxclCard
 from hardware.card import CardInfo
 from hardware.virtual.abi import host
@@ -28,20 +30,32 @@ def built(directory: Path, *, soname: str = SONAME, without: tuple[str, ...] = (
         pytest.fail(f"{COMPILER}: {error}")
 
 
+def is_simulated(library: Path) -> bool:
+    """Whether it is ours: tests that destroy ask first."""
+    return hasattr(ctypes.CDLL(str(library)), "hearth_axclsim")
+
+
 @contextmanager
 def simulated(options: SimOptions) -> Iterator[SimOptions]:
     """From here on a library opened in this process, or in one it starts, is told ``options``."""
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = options.encode()
-    host.restart()
+    _begin_anew()
     try:
         yield options
     finally:
-        host.restart()
+        _begin_anew()
         if before is None:
             del os.environ[VARIABLE]
         else:
             os.environ[VARIABLE] = before
+
+
+def _begin_anew() -> None:
+    """As in a fresh process: nothing is open, neither in the library nor in the binding."""
+    host.restart()
+    session._open.clear()
+    session._now_speaks(None)
 
 
 def strict(place: Path, **options: Any) -> SimOptions:

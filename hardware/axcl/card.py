@@ -60,6 +60,11 @@ def lock_path(directory: Path, info: CardInfo) -> Path:
     return directory / f"{info.id}.lock"
 
 
+def device_path(directory: Path, info: CardInfo) -> Path:
+    """The file that remembers what the runtime calls the card: a card that is lost is in no list."""
+    return directory / f"{info.id}.device"
+
+
 class AxclCard:
     """An opened card. ``directory`` holds its lock, and the runtime's configuration and log; a load that
     leaves less than ``margin_bytes`` free is taken back.
@@ -98,6 +103,7 @@ class AxclCard:
         atexit.register(self.close)
         try:
             self.info = self._described(info)
+            device_path(directory, info).write_text(f"{self._session.device}\n")
             self._bus = Bus(self)
             self._is_streaming = options.execute == "stream" and self._open_stream()
             self._compare_staging()
@@ -198,7 +204,6 @@ class AxclCard:
         self._closed = True
         atexit.unregister(self.close)
         if self._lost is None:
-            self._session.speak()
             self._give_back()
             self._lost = f"{self.info.id} is closed"
         self._session.forget()
@@ -361,6 +366,7 @@ class AxclCard:
     def _give_back(self) -> None:
         """Graphs, buffers, stream, engine, device, runtime. A card that is lost at that is left alone."""
         try:
+            self._session.speak()
             for graph in reversed(self._graphs.copy()):
                 graph.close()
             for buffer in list(self._buffers.values()):

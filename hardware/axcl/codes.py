@@ -23,6 +23,7 @@ class Doing(Enum):
     BINDING = "binding"
     EXECUTING = "executing"
     CLOSING = "closing"
+    REBOOTING = "booting it anew"
 
 
 _PARTS: Mapping[int, str] = {

@@ -48,7 +48,7 @@ class Session:
         self._has_engine = False
         self.device = -1
         if not _open:
-            config = _config(options, directory)
+            config = config_file(options, directory)
             told = ffi.NULL if config is None else str(config).encode()
             library.call("axclInit", told, doing=Doing.OPENING)
         _open.append(self)
@@ -146,7 +146,7 @@ def _leave(number: int, frame: object) -> None:
     raise SystemExit(128 + number)
 
 
-def _config(options: AxclSettings, directory: Path) -> Path | None:
+def config_file(options: AxclSettings, directory: Path) -> Path | None:
     """The file for ``axclInit``: by default it logs to a directory in /tmp that may be somebody else's."""
     if options.config == "none":
         return None

@@ -84,7 +84,9 @@ def _parameters(export: Export) -> str:
 def _trampoline(index: int, export: Export) -> Iterator[str]:
     outs = [each for each in export.arguments if each.is_out]
     yield f"EXPORT {export.gives} {export.name}({_parameters(export)}) {{"
-    yield f"    if (!attached()) return {_FAILURES.get(export.gives, 'NO_PYTHON')};"
+    yield "    struct held held;"
+    yield "    hold(&held);"
+    yield f"    if (!attached()) {{ let_go(&held); return {_FAILURES.get(export.gives, 'NO_PYTHON')}; }}"
     for each in outs:
         yield f"    {each.kind} own_{each.name};"
         yield f"    memset(&own_{each.name}, 0, sizeof own_{each.name});"
@@ -96,6 +98,7 @@ def _trampoline(index: int, export: Export) -> Iterator[str]:
     for each in outs:
         yield f"    if (result == 0 && {each.name}) *{each.name} = own_{each.name};"
     yield f"    note({index}, began);"
+    yield "    let_go(&held);"
     yield "    return result;"
     yield "}"
 
@@ -103,12 +106,15 @@ def _trampoline(index: int, export: Export) -> Iterator[str]:
 _PROLOGUE = r"""/* Made by hardware/virtual/abi/build.py. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
 #define NO_PYTHON ((int32_t)0x8030010b)
@@ -144,6 +150,44 @@ EXPORT uint64_t hearth_axclsim_calls(int32_t index) {
 }
 EXPORT uint64_t hearth_axclsim_spent_ns(int32_t index) {
     return index >= 0 && index < COUNT ? atomic_load(&spent_ns[index]) : 0;
+}
+
+/* A signal that comes while C computes is handled when C has returned. Our functions are Python, which would
+   handle it in the middle, so the handlers of those that end programs are kept waiting until the end. Whoever
+   has no handler is killed at once, as in C. */
+#define HELD 4
+static const int held_signals[HELD] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+static volatile sig_atomic_t came[HELD];
+struct held { struct sigaction before[HELD]; int is_main; };
+
+static void keep(int number) {
+    for (int at = 0; at < HELD; at++)
+        if (held_signals[at] == number) came[at] = 1;
+}
+
+static int has_handler(const struct sigaction *action) {
+    return action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN;
+}
+
+static void hold(struct held *held) {
+    /* Python handles signals in its main thread alone. */
+    held->is_main = syscall(SYS_gettid) == getpid();
+    for (int at = 0; held->is_main && at < HELD; at++) {
+        struct sigaction waiting = {.sa_handler = keep};
+        sigaction(held_signals[at], NULL, &held->before[at]);
+        if (has_handler(&held->before[at])) sigaction(held_signals[at], &waiting, NULL);
+    }
+}
+
+static void let_go(struct held *held) {
+    for (int at = 0; held->is_main && at < HELD; at++) {
+        if (!has_handler(&held->before[at])) continue;
+        sigaction(held_signals[at], &held->before[at], NULL);
+        if (came[at]) {
+            came[at] = 0;
+            raise(held_signals[at]);
+        }
+    }
 }
 
 static void *const *table(void);

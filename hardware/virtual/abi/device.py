@@ -97,6 +97,7 @@ class Device:
     def drop(self) -> None:
         """Leave the bus."""
         self._state.order(fault=Fault.LOST)
+        self.is_dead = True
         self.begin()
 
     # Memory. Addresses are the device's; ``pointer`` is where the bytes stand in this process.

@@ -40,9 +40,20 @@ _VALUES = ("uint32_t", "uint64_t")
 _UNFORESEEN = Fail(Part.DEVICE, FAIL, "").code
 _NULL = Fail(Part.DEVICE, NULL_POINTER, "").code
 
+LOG_VARIABLE = "AXCLSIM_LOG"
+"""When set, what fails is written to stderr."""
+
 _thunks: list[Any] = []
-_begun: Callable[[str], object] = lambda name: None  # noqa: E731  # tests listen here
 _runtime: Runtime | None = None
+
+
+def _ignore(name: str) -> object:
+    return None
+
+
+on_call: Callable[[str], object] = _ignore
+on_return: Callable[[str], object] = _ignore
+"""Called with the name of each function that begins, and that ends. Tests listen here."""
 
 
 def attach(table: int, size: int) -> None:
@@ -122,7 +133,7 @@ def _telling(export: Export, answer: Callable[[Any], int], otherwise: int | None
     """What the function gives; ``otherwise``, or a code where that is None, when it fails."""
 
     def call(*given: Any) -> int:
-        _begun(export.name)
+        on_call(export.name)
         try:
             return answer(given)
         except Misuse as error:
@@ -135,6 +146,8 @@ def _telling(export: Export, answer: Callable[[Any], int], otherwise: int | None
         except Exception:  # a mistake of ours must not pass for a success
             traceback.print_exc()
             code = _UNFORESEEN
+        finally:
+            on_return(export.name)
         return code if otherwise is None else otherwise
 
     return call
@@ -142,5 +155,5 @@ def _telling(export: Export, answer: Callable[[Any], int], otherwise: int | None
 
 def _complain(export: Export, error: Fail) -> None:
     """A line as the vendor's runtime logs it, where the vendor's shows it: on the error channel."""
-    if os.environ.get("AXCLSIM_LOG"):
+    if os.environ.get(LOG_VARIABLE):
         sys.stderr.write(f"[E][sim][{export.name}]: {error} ({error.code & 0xFFFFFFFF:#x})\n")

@@ -223,11 +223,11 @@ class _recording:  # noqa: N801  # reads as what it does
         self._names = names
 
     def __enter__(self) -> None:
-        self._answer = host._begun
-        host._begun = self._names.append
+        self._answer = host.on_call
+        host.on_call = self._names.append
 
     def __exit__(self, *_: object) -> None:
-        host._begun = self._answer
+        host.on_call = self._answer
 
 
 def test_a_card_has_one_owner(open_card: OpenCard) -> None:
