@@ -59,6 +59,9 @@ class QueueSettings(_Group):
     """Batch jobs that may wait or run at once."""
     max_strikes: Count = 3
     """How often a worker process may die while executing one job before the job fails with worker_lost."""
+    max_card_losses: Count = 3
+    """How often the card may be lost under one job, which goes back to the queue each time, before the job
+    fails with card_unavailable."""
     lease_s: Seconds = 20.0
     """A worker that has not renewed its lease for this long has lost its job."""
     reader_ttl_s: Seconds = 15.0
@@ -143,6 +146,17 @@ class ThermalSettings(_Group):
             if below >= above:
                 raise ValueError(f"{lower} ({below:g}) must be below {upper} ({above:g})")
         return self
+
+
+class RecoverySettings(_Group):
+    """How a lost card is brought back."""
+
+    reboots: Annotated[int, Field(ge=0, le=3)] = 3
+    """How often it is rebooted: at once, after 2 and after 10 minutes. Then only a person can help."""
+    confirm_s: Seconds = 30.0
+    """So long its health must not be readable, too, before it is rebooted."""
+    settle_s: Seconds = 60.0
+    """So long it is left alone when it boots."""
 
 
 class ModelSettings(_Group):
@@ -252,6 +266,7 @@ class Settings(BaseSettings):
     queue: QueueSettings = QueueSettings()
     limits: LimitSettings = LimitSettings()
     thermal: ThermalSettings = ThermalSettings()
+    recovery: RecoverySettings = RecoverySettings()
     models: ModelSettings = ModelSettings()
     axcl: AxclSettings = AxclSettings()
     virtual_card: VirtualCardSettings = VirtualCardSettings()

@@ -165,6 +165,14 @@ class Residents:
 
 
 @dataclass(frozen=True, slots=True)
+class Loss:
+    """The card's process has lost its card, or cannot open one that was there before."""
+
+    at_ms: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Heartbeat:
     """The card's process lives. ``call_since_ms`` is set while it is inside a call into the card.
 

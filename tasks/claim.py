@@ -20,7 +20,7 @@ from tasks import events, jobs, journal, keys, outcome, scripts, submit
 from tasks.board import Ease, Hold
 from tasks.connection import AWAY, replies
 from tasks.engines import Verdict
-from tasks.errors import Internal, JobError, QueueAway, Shutdown, TooHot
+from tasks.errors import CardGone, CardUnavailable, Internal, JobError, QueueAway, Shutdown, TooHot
 from tasks.events import Delta, Event, Failed, Held, Loading, Resumed, StepDone, Terminal
 from tasks.jobs import ChatJob, Job, JobId, JobKind, JobState
 from tasks.made import Made
@@ -331,6 +331,27 @@ class Claim:
         cancel = self._scribe.orders.cancel
         return None if cancel is None else outcome.of_verdict(Verdict.CANCEL, cancel)
 
+    def lose_card(self) -> bool:
+        """Put the job back in the queue because its card is lost. False: that has happened too often."""
+        self._scribe.stop()
+        if self._scribe.orders.lost:
+            self.ended = True
+            return True
+        first, pending = self._scribe.pending()
+        token, queue = self.token, self._owner.settings.queue
+        reply = self._insist(
+            "lose_card",
+            token.job_id,
+            token.epoch,
+            token.attempt,
+            queue.max_card_losses,
+            int(queue.journal_ttl_s * 1000),
+            first,
+            *pending,
+        )
+        self.ended = reply != b"spent"
+        return self.ended
+
     def end_unsaid(self) -> None:
         """End a job whose engine left without a terminal event."""
         if self._scribe.orders.lost:
@@ -345,15 +366,15 @@ class Claim:
                 raise Internal("the engine ended without a result")
             self.end(ending)
 
-    def _insist(self, script: str, *args: bytes | str | float) -> None:
+    def _insist(self, script: str, *args: bytes | str | float) -> Any:
         """Repeat until Redis answers: without it there is no other work. Not for ever while stopping."""
         give_up_at: float | None = None
         refused_until = time.monotonic() + self._owner.settings.queue.redis_patience_s
         while True:
             try:
-                scripts.run(self._owner.redis, script, *args)
+                reply = scripts.run(self._owner.redis, script, *args)
                 self.is_settled = True
-                return
+                return reply
             except (*AWAY, RedisError) as error:
                 # A full disk refuses writes for a while; what is refused for longer is refused for good.
                 if not isinstance(error, AWAY) and time.monotonic() > refused_until:
@@ -362,7 +383,7 @@ class Claim:
                     give_up_at = give_up_at or time.monotonic() + LAST_WORDS_S
                     if time.monotonic() > give_up_at:
                         log.error("job %s: no %s, Redis is away: %s", self.token.job_id, script, error)
-                        return
+                        return None
                 time.sleep(RETRY_S)
 
 
@@ -375,7 +396,7 @@ def claimed(job_id: JobId, owner: Owner | None = None) -> Iterator[Claim | None]
     lost the lease stays silent.
 
     Raises:
-        Shutdown: the process was told to stop, or Redis has ``forgotten`` it.
+        Shutdown: the process was told to stop, its card is lost, or Redis has ``forgotten`` it.
         QueueAway: Redis has been away for too long; the job is queued again, or was not taken.
     """
     owner = owner or _owner
@@ -396,6 +417,10 @@ def ending(claim: Claim) -> Iterator[None]:
         yield
         if not claim.ended and not claim.is_handed_over:
             claim.end_unsaid()
+    except CardUnavailable as error:
+        if not claim.ended and claim.lose_card():
+            raise CardGone from error
+        claim.fail(outcome.failed(error))
     except JobError as error:
         claim.fail(outcome.failed(error))
     except Exception as error:

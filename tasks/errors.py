@@ -21,7 +21,8 @@ JobError
 
 Interrupt(BaseException)      beyond the reach of ``except Exception``
 ├── Shutdown                  the process was told to stop
-│   └── TooHot                the card is to be emptied at once
+│   ├── TooHot                the card is to be emptied at once
+│   └── CardGone              the card was lost under the job
 └── QueueAway                 Redis has not answered for longer than a job may wait for it
 """
 
@@ -138,6 +139,12 @@ class TooHot(Shutdown):
     """The card is so hot that its models are unloaded: the job waits in the queue until it has cooled."""
 
     reason = "too_hot"
+
+
+class CardGone(Shutdown):
+    """The card was lost under the job, which waits in the queue for it to come back."""
+
+    reason = "card_lost"
 
 
 class QueueAway(Interrupt):

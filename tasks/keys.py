@@ -109,6 +109,11 @@ def ease(card_id: str) -> str:
     return f"{PREFIX}card:{card_id}:ease"
 
 
+def lost(card_id: str) -> str:
+    """STRING JSON: the card's process says that the card is lost. Absent: nobody does."""
+    return f"{PREFIX}card:{card_id}:lost"
+
+
 def history(card_id: str) -> str:
     """LIST JSON, newest first: one point for each minute of the last day."""
     return f"{PREFIX}card:{card_id}:history"

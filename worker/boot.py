@@ -44,6 +44,7 @@ FIRST_READING_EXPIRES_S = 30.0
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 _PR_SET_PDEATHSIG = 1
 _RETRY_S = 0.2
+_REOPEN_S = 1.0
 
 
 class Stop:
@@ -94,6 +95,7 @@ class CardOwner:
 
     def announce(self, link: Link) -> None:
         """Tell Redis that the card has an owner, then the parent that work may come."""
+        self._client.delete(keys.lost(self.card.info.id))
         self._publish_heartbeat()
         self._residency.publish()
         self._beat.start()
@@ -126,6 +128,8 @@ class CardOwner:
             self.card.close()
             log.info("card %s closed", self.card.info.id)
         with suppress(redis.RedisError):
+            if self._residency.is_lost:
+                _report_loss(self._client, self.card.info.id, "a call found it gone, or got no answer")
             self._residency.publish()
             self._client.delete(keys.heartbeat(self.card.info.id))
 
@@ -179,7 +183,6 @@ def boot(link: Link, models: Callable[[], Models] = models_here) -> CardOwner:
     """
     # Device libraries come in here, after the fork.
     from hardware.choose import card_ids, open_card
-    from hardware.errors import HardwareError
     from worker.residency import Residency
 
     sys.setswitchinterval(SWITCH_S)
@@ -189,11 +192,8 @@ def boot(link: Link, models: Callable[[], Models] = models_here) -> CardOwner:
     _survive_the_parent(info)
     stop.install()
     _say_which(info)
-    try:
-        card = open_card(config)
-    except (HardwareError, OSError) as error:
-        raise BootError(f"cannot open card {info.id}: {error}") from error
     client = connect(config)
+    card = _open(lambda: open_card(config), info, client, stop)
     epoch = _take_over(card.info.id, client, config, stop)
     room = models()
     residency = Residency(
@@ -204,6 +204,40 @@ def boot(link: Link, models: Callable[[], Models] = models_here) -> CardOwner:
     owner.announce(link)
     log.info("card %s is ours, epoch %d, pid %d", card.info.id, epoch, os.getpid())
     return owner
+
+
+def _open(open_card: Callable[[], Card], info: CardInfo, client: redis.Redis, stop: Stop) -> Card:
+    """The card, open. One that was there before is waited for: the monitor is getting it back.
+
+    Raises:
+        BootError: it is taken, cannot be opened, or is gone and never had an owner.
+    """
+    from hardware.errors import CardLost, HardwareError
+
+    is_told = False
+    while True:
+        try:
+            return open_card()
+        except (HardwareError, OSError) as error:
+            is_lost = isinstance(error, CardLost) and _was_owned(client, info.id)
+            if not is_lost or stop.is_set():
+                raise BootError(f"cannot open card {info.id}: {error}") from error
+            if not is_told:
+                log.error("%s; waiting for it to come back", error)
+            is_told = True
+            with suppress(redis.RedisError):
+                _report_loss(client, info.id, str(error))
+        time.sleep(_REOPEN_S)
+
+
+def _was_owned(client: redis.Redis, card_id: str) -> bool:
+    with suppress(redis.RedisError):
+        return bool(client.exists(keys.epoch(card_id)))
+    return False
+
+
+def _report_loss(client: redis.Redis, card_id: str, message: str) -> None:
+    client.set(keys.lost(card_id), board.encode(board.Loss(int(time.time() * 1000), message)))
 
 
 def heartbeat(loading: str | None) -> board.Heartbeat:

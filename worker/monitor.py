@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 import redis
@@ -29,12 +29,10 @@ from tasks.reaper import Reaper
 from worker import governor
 from worker.catalog import CatalogWatch
 from worker.history import KEPT, History
+from worker.rescue import STALE_S, Rescue
 from worker.service import Pulse, Service, serve
 
 log = logging.getLogger("hearth.monitor")
-
-STALE_S = 5.0
-"""A heartbeat older than this says nothing of what the card's process does now."""
 
 
 @dataclass(slots=True)
@@ -44,8 +42,8 @@ class _Watched:
     info: CardInfo
     state: governor.State
     hold: board.Hold | None
+    rescue: Rescue
     ease: board.Ease | None = None
-    stuck_since_ms: int | None = None
     history: History = field(default_factory=History)
 
 
@@ -97,15 +95,18 @@ class Monitor:
             is_loading=_is_loading(beat),
             limits=limits,
         )
-        self._tell(watched, reading, governor.decide(watched.state, reading.temperature_c, limits))
-        self._watch_call(watched, beat)
+        decision = governor.decide(watched.state, reading.temperature_c, limits)
+        lost = watched.rescue.beat(beat, is_read=reading.temperature_c is not None)
+        self._tell(watched, reading, decision, lost)
 
     def _begin(self, info: CardInfo, limits: ThermalSettings) -> _Watched:
         """A monitor that follows another takes over its hold, so that its hysteresis goes on."""
         hold = board.decode(board.Hold, self._client.get(keys.hold(info.id)))
         is_hot = hold is not None and hold.reason == "thermal"
         is_scorched = is_hot and hold is not None and hold.unload
-        watched = _Watched(info, governor.unread(limits, is_hot=is_hot, is_scorched=is_scorched), hold)
+        state = governor.unread(limits, is_hot=is_hot, is_scorched=is_scorched)
+        rescue = Rescue(self._client, info.id, self._settings.recovery)
+        watched = _Watched(info, state, hold, rescue)
         self._watched[info.id] = watched
         return watched
 
@@ -116,10 +117,12 @@ class Monitor:
             log.warning("card %s cannot be read: %s", info.id, error)
             return Reading(_now_ms())
 
-    def _tell(self, watched: _Watched, reading: Reading, decision: governor.Decision) -> None:
+    def _tell(
+        self, watched: _Watched, reading: Reading, decision: governor.Decision, lost: str | None
+    ) -> None:
         """Write telemetry and hold in one transaction: nobody sees a fresh reading beside an old hold."""
         before, card, was_eased = watched.hold, watched.info.id, watched.ease is not None
-        watched.hold = _dated(decision if isinstance(decision, governor.Hold) else None, before)
+        watched.hold = _dated(_hold_for(decision, lost), before)
         watched.ease = _eased(decision, watched.ease)
         pipe = self._client.pipeline(transaction=True)
         told = _telemetry(reading)
@@ -145,19 +148,6 @@ class Monitor:
                 log.info("card %s released: %s", card, _degrees(reading.temperature_c))
             else:
                 log.warning("card %s held (%s): %s", card, watched.hold.reason, watched.hold.message)
-
-    def _watch_call(self, watched: _Watched, beat: board.Heartbeat | None) -> None:
-        """Say it once when a call into the card has outlived its limit."""
-        stuck_ms = _stuck_since_ms(beat, _now_ms())
-        if stuck_ms is not None and watched.stuck_since_ms is None and beat is not None:
-            log.error(
-                "card %s is stuck: job %s has been in one call for %.0f s, the limit is %.0f s",
-                watched.info.id,
-                beat.job,
-                (_now_ms() - stuck_ms) / 1000,
-                beat.call_limit_s or 0.0,
-            )
-        watched.stuck_since_ms = stuck_ms
 
     def _ttl_ms(self) -> int:
         thermal = self._settings.thermal
@@ -208,13 +198,21 @@ def _telemetry(reading: Reading) -> board.Telemetry:
     )
 
 
-def _dated(hold: governor.Hold | None, before: board.Hold | None) -> board.Hold | None:
-    """The hold as a fact; one that goes on for the same reason keeps its beginning."""
-    if hold is None:
+def _hold_for(decision: governor.Decision, lost: str | None) -> board.Hold | None:
+    """A lost card is named before its heat. It keeps nothing, so there is nothing to unload."""
+    if lost is not None:
+        return board.Hold("card_lost", lost, _now_ms())
+    if not isinstance(decision, governor.Hold):
         return None
-    goes_on = before is not None and before.reason == hold.reason
-    since_ms = before.since_ms if before is not None and goes_on else _now_ms()
-    return board.Hold(hold.reason, hold.message, since_ms, unload=isinstance(hold, governor.Unload))
+    is_scorched = isinstance(decision, governor.Unload)
+    return board.Hold(decision.reason, decision.message, _now_ms(), unload=is_scorched)
+
+
+def _dated(hold: board.Hold | None, before: board.Hold | None) -> board.Hold | None:
+    """The hold; one that goes on for the same reason keeps its beginning."""
+    if hold is None or before is None or before.reason != hold.reason:
+        return hold
+    return replace(hold, since_ms=before.since_ms)
 
 
 def _eased(decision: governor.Decision, before: board.Ease | None) -> board.Ease | None:
@@ -236,13 +234,6 @@ def _stored(client: redis.Redis) -> bytes | None:
 
 def _is_loading(beat: board.Heartbeat | None) -> bool:
     return beat is not None and beat.loading is not None and _now_ms() - beat.at_ms < STALE_S * 1000
-
-
-def _stuck_since_ms(beat: board.Heartbeat | None, now_ms: int) -> int | None:
-    """Since when a call into the card has been under way that should have ended; None when there is none."""
-    if beat is None or beat.call_since_ms is None or beat.call_limit_s is None:
-        return None
-    return beat.call_since_ms if now_ms > beat.call_since_ms + beat.call_limit_s * 1000 else None
 
 
 def _reason(hold: board.Hold | None) -> str | None:

@@ -78,7 +78,7 @@ local function end_job(id, state, event, now, journal_ttl_ms)
     redis.call('HINCRBY', job, 'queued_ms', math.max(0, math.floor(now - tonumber(r[5]))))
   end
   redis.call('HDEL', job, 'claimed_at', 'epoch', 'nonce', 'written', 'cancel', 'reader_gone_at', 'rested_ms',
-    'eta_told')
+    'eta_told', 'excused')
   redis.call('HSET', job, 'state', state, 'ended_at', whole(now))
   return true
 end
@@ -133,13 +133,15 @@ end
 -- What becomes of a running job whose process died under it: a strike, then the end or the queue.
 -- Returns 'cancelled', 'failed' or 'queued'.
 local function bereave(id, now, max_strikes, journal_ttl_ms)
-  local strikes = redis.call('HINCRBY', K.job .. id, 'strikes', 1)
+  -- A process that was ended because its card was gone has not died of the job.
+  local blame = redis.call('HDEL', K.job .. id, 'excused') == 1 and 0 or 1
+  local strikes = redis.call('HINCRBY', K.job .. id, 'strikes', blame)
   local cancel = redis.call('HGET', K.job .. id, 'cancel')
   if cancel then
     end_cancelled(id, cancel, now, journal_ttl_ms)
     return 'cancelled'
   end
-  if strikes >= max_strikes then
+  if blame == 1 and strikes >= max_strikes then
     redis.call('HSET', K.job .. id, 'error', E.worker_lost)
     end_unspoken(id, 'failed', 'worker_lost', now, journal_ttl_ms)
     return 'failed'

@@ -11,9 +11,9 @@ from tasks import claim, events, keys
 from tasks.cancel import cancel
 from tasks.claim import Owner, claimed, take_card
 from tasks.engines import Verdict
-from tasks.errors import ContextTooLong, Shutdown
+from tasks.errors import CardGone, CardUnavailable, ContextTooLong, Shutdown
 from tasks.events import Failed, Loading, Queued, Started
-from tasks.jobs import JobId
+from tasks.jobs import ChatJob, JobId
 from tasks.submit import submit_many
 from tests.tasks.conftest import Accept
 from tests.tasks.factory import (
@@ -302,3 +302,38 @@ async def test_a_record_of_another_version_fails_and_the_queue_goes_on(
     assert not run_to_end(job, owner)
     assert field(store, job, "state") == "failed"
     assert isinstance(journal_of(store, job)[-1], Failed)
+
+
+async def test_a_lost_card_gives_the_job_back_without_a_strike_until_it_is_too_often(
+    accept: Accept, owner: Owner, store: redis.Redis
+) -> None:
+    job = await accept()
+    for attempt in range(1, owner.settings.queue.max_card_losses + 1):
+        with pytest.raises(CardGone):
+            _lose_card(job, owner)
+        assert journal_of(store, job)[-1] == Queued(attempt, "card_lost")
+        assert field(store, job, "state") == "queued"
+    _lose_card(job, owner)
+    failed = journal_of(store, job)[-1]
+    assert isinstance(failed, Failed)
+    assert failed.code == "card_unavailable"
+    assert field(store, job, "strikes") == "0"
+
+
+def _lose_card(job: ChatJob, owner: Owner) -> None:
+    with claimed(job.submission.id, owner) as mine:
+        assert mine is not None
+        raise CardUnavailable("the card left the bus")
+
+
+async def test_a_process_ended_for_its_cards_sake_is_no_strike(
+    accept: Accept, owner: Owner, store: redis.Redis
+) -> None:
+    job = await accept()
+    abandon(job, owner)
+    store.hset(keys.job(job.submission.id), "excused", 1)
+    owner = take_card("c0", store, owner.settings)
+    assert field(store, job, "strikes") == "0"
+    abandon(job, owner)
+    take_card("c0", store, owner.settings)
+    assert field(store, job, "strikes") == "1"

@@ -16,6 +16,8 @@ from tasks.jobs import ChatJob, FinishReason, ImageJob
 from worker.boot import Models
 
 FILES = 3
+STUCK_AT = 3
+"""The token at which a job whose metadata says ``stuck`` never returns from the card, the first time."""
 
 
 @dataclass
@@ -39,7 +41,11 @@ class CountingModel:
                 yield from _ending(verdict)
                 return
             with signals.calling_card(5.0):
+                self.memory.read(0, 1)
                 time.sleep(step_s)
+            if job.submission.metadata.get("stuck") and not emitted and number == STUCK_AT:
+                with signals.calling_card(0.1):
+                    time.sleep(600.0)
             yield TextDelta(f"{number} ", (number,))
         yield Finished(FinishReason.LENGTH, Usage(1, count), Timings())
 

@@ -123,8 +123,8 @@ class House:
         until(lambda: self.store.exists(keys.heartbeat(CARD)), told, BOOT_PATIENCE_S)
         return npu
 
-    def start_monitor(self) -> Service:
-        return self.start("monitor", "-m", "worker", "monitor")
+    def start_monitor(self, **more: str) -> Service:
+        return self.start("monitor", "-m", "worker", "monitor", **more)
 
     def running(self, name: str) -> Service | None:
         """The youngest process of that name, if it still runs."""
@@ -140,14 +140,16 @@ class House:
         """Say, in the monitor's place, that the card is well."""
         self.store.set(keys.telemetry(CARD), board.encode(board.Telemetry(read_at_ms=0, temperature_c=30.0)))
 
-    async def submit(self, tokens: int = 5, *, step_ms: int = 1, model: str = "alpha") -> JobId:
+    async def submit(
+        self, tokens: int = 5, *, step_ms: int = 1, model: str = "alpha", **metadata: str
+    ) -> JobId:
         job = ChatJob(
             Submission(
                 new_job_id(),
                 ANONYMOUS,
                 JobClass.CHAT,
                 int(time.time() * 1000),
-                metadata={"step_ms": str(step_ms)},
+                metadata={"step_ms": str(step_ms), **metadata},
             ),
             model,
             (Message("user", "count"),),

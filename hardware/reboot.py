@@ -1,0 +1,72 @@
+"""``python -m hardware.reboot CARD``: boot a card anew, in a process of its own.
+
+It may hang with the card, and nothing of the worker or the monitor should hang with it: whoever starts it
+waits without blocking and may end it. Exit status 0: the card was told to boot; 1: not, and one line why.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from config.settings import Settings, SettingsError, settings
+from hardware.card import CardInfo
+from hardware.choose import card_ids
+from hardware.health import SMI_LOCK
+from hardware.smi.tool import Smi, SmiError, find_smi
+from hardware.virtual.state import CardState
+
+LIMIT_S = 60.0
+"""A reboot that has said nothing for this long hangs."""
+
+
+class RebootError(Exception):
+    """The card was not rebooted. One line, for people."""
+
+
+def command(card_id: str) -> list[str]:
+    """What to start for this card."""
+    return [sys.executable, "-m", "hardware.reboot", card_id]
+
+
+def reboot(configuration: Settings, info: CardInfo) -> None:
+    """Boot the card anew; it takes up to a minute until it answers again. Raises RebootError."""
+    if info.is_virtual:
+        state = CardState.open(configuration.card_state_dir, info.index)
+        try:
+            if not state.reboot():
+                raise RebootError(f"{info.id} refused to reboot")
+        finally:
+            state.close()
+        return
+    program = find_smi()
+    if program is None:
+        raise RebootError("axcl-smi was not found, so nobody but you can reboot the card")
+    try:
+        tool = Smi(program, configuration.data_dir / SMI_LOCK, timeout_s=LIMIT_S)
+        tool.run("reboot", *_device(info), answer="y\n")
+    except SmiError as error:
+        raise RebootError(str(error)) from None
+
+
+def _device(info: CardInfo) -> tuple[str, ...]:
+    """Without a device the tool takes the first one; what its option counts changed with V2.26."""
+    return () if info.index == 0 else ("-d", str(info.index))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    (wanted,) = arguments if arguments is not None else sys.argv[1:]
+    try:
+        configuration = settings()
+        info = next((each for each in card_ids(configuration) if each.id == wanted), None)
+        if info is None:
+            raise RebootError(f"there is no card {wanted}")
+        reboot(configuration, info)
+    except (RebootError, SettingsError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
