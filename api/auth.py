@@ -10,6 +10,8 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import logging
+from dataclasses import dataclass
 from hashlib import sha256
 
 from fastapi import Request
@@ -17,38 +19,89 @@ from pydantic import SecretStr
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.errors import WEB_UI, Problem
+from config.keyring import Keyring, KeyringError
+from config.keyring import Scope as KeyScope
 from tasks.jobs import ANONYMOUS
 
-OPEN_PATHS = frozenset({"/health", "/v1/health", "/ready", "/docs", "/openapi.json"})
+log = logging.getLogger("hearth.api")
+
+OPEN_PATHS = frozenset({"/", "/health", "/v1/health", "/ready", "/docs", "/openapi.json"})
 """Answered without a key: they tell nothing about anybody's jobs, and probes and browsers carry none."""
+ADMIN_ROUTES = frozenset(
+    {
+        ("PATCH", "/v1/device/thresholds"),
+        ("POST", "/v1/queue/pause"),
+        ("POST", "/v1/queue/resume"),
+        ("POST", "/v1/models/load"),
+        ("POST", "/v1/models/unload"),
+        ("POST", "/sdapi/v1/unload-checkpoint"),
+        ("POST", "/sdapi/v1/reload-checkpoint"),
+    }
+)
+"""What changes the house for everybody: only for keys with the scope ``admin``."""
 _OWNER = "hearth.owner"
 
 
-class Keys:
-    """ASGI middleware: 401 without the right key; without a key in the settings every token is welcome."""
+@dataclass(frozen=True, slots=True)
+class _Caller:
+    owner: str
+    is_admin: bool
 
-    def __init__(self, app: ASGIApp, api_key: SecretStr | None) -> None:
+
+class Keys:
+    """ASGI middleware: 401 without a key that is known, 403 where that key is not enough.
+
+    Known are the key of the settings, which may do everything, and those of the keyring. Where there is
+    neither, every token is welcome. A keyring from which the last key was revoked welcomes nobody.
+    """
+
+    def __init__(self, app: ASGIApp, api_key: SecretStr | None, keyring: Keyring) -> None:
         self._app = app
         self._digest = None if api_key is None else _digest(api_key.get_secret_value().encode())
-        self._owner = ANONYMOUS if self._digest is None else owner_of(self._digest)
+        self._keyring = keyring
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            if not self._may_pass(scope):
+            caller = self._caller(scope)
+            if caller is None:
                 await _unauthorized(scope["path"])(scope, receive, send)
                 return
-            scope[_OWNER] = self._owner
+            if not caller.is_admin and (scope["method"], scope["path"]) in ADMIN_ROUTES:
+                await _forbidden(scope["path"])(scope, receive, send)
+                return
+            scope[_OWNER] = caller.owner
         await self._app(scope, receive, send)
 
-    def _may_pass(self, scope: Scope) -> bool:
-        if self._digest is None or scope["path"] in OPEN_PATHS:
-            return True
-        scheme, _, token = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
-        key = token.strip() if scheme.lower() == b"bearer" else None
-        if scheme.lower() == b"basic" and scope["path"].startswith(WEB_UI):
-            key = _password(token)
+    def _caller(self, scope: Scope) -> _Caller | None:
+        """Who asks; None when nobody may who does not show a key."""
+        try:
+            self._keyring.refresh()
+            is_open = self._digest is None and not self._keyring.exists
+        except KeyringError as error:
+            log.error("keys of the keyring open nothing: %s", error)
+            is_open = False
+        if is_open:
+            return _Caller(ANONYMOUS, is_admin=True)
+        key = _key_of(scope)
+        known = None if key is None else self._known(key)
+        if known is None and scope["path"] in OPEN_PATHS:
+            return _Caller(ANONYMOUS, is_admin=False)
+        return known
+
+    def _known(self, key: bytes) -> _Caller | None:
+        digest = _digest(key)
         # Digests of one length: the time of the comparison tells nothing about the key.
-        return key is not None and hmac.compare_digest(_digest(key), self._digest)
+        if self._digest is not None and hmac.compare_digest(digest, self._digest):
+            return _Caller(owner_of(digest), is_admin=True)
+        found = self._keyring.find(key)
+        return None if found is None else _Caller(owner_of(digest), found.scope is KeyScope.ADMIN)
+
+
+def _key_of(scope: Scope) -> bytes | None:
+    scheme, _, token = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
+    if scheme.lower() == b"basic" and scope["path"].startswith(WEB_UI):
+        return _password(token)
+    return token.strip() if scheme.lower() == b"bearer" else None
 
 
 def _password(credentials: bytes) -> bytes | None:
@@ -80,3 +133,8 @@ def _unauthorized(path: str) -> ASGIApp:
         message += " or as the password of Basic authentication, with any user"
         challenge = 'Basic realm="hearth", Bearer'
     return Problem("invalid_api_key", message, headers={"WWW-Authenticate": challenge}).response(path)
+
+
+def _forbidden(path: str) -> ASGIApp:
+    message = "this key asks for answers only; what changes the server needs one with the scope 'admin'"
+    return Problem("permission_denied", message).response(path)

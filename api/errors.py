@@ -63,6 +63,7 @@ FORMS: dict[str, Form] = {
     "picture_not_ready": Form(409, "conflict_error", retry_after_s=1),
     "job_unreadable": Form(500, "server_error", auto_retry=False),
     "batch_not_found": Form(404, "not_found_error"),
+    "permission_denied": Form(403, "permission_error"),
     "job_not_found": Form(404, "not_found_error"),
     "sampler_not_found": Form(404, "not_found_error"),
     "not_supported": Form(501, "invalid_request_error", auto_retry=False),

@@ -28,6 +28,7 @@ from api.openai import chat, images, models
 from api.openai.request import refusal_of
 from api.request_id import Guard
 from api.respond import documented_bodies
+from config.keyring import Keyring
 from config.settings import Settings
 from config.settings import settings as read_settings
 from tasks import app as celery
@@ -97,7 +98,7 @@ def create_app(settings: Settings) -> FastAPI:
         limit_bytes=settings.limits.body_bytes,
         picture_limit_bytes=settings.limits.picture_body_bytes,
     )
-    made.add_middleware(Keys, api_key=settings.api_key)
+    made.add_middleware(Keys, api_key=settings.api_key, keyring=Keyring(settings.data_dir))
     made.add_middleware(Guard)
     _document(made)
     return made

@@ -37,6 +37,10 @@ models = typer.Typer(help="The models found.", no_args_is_help=True, rich_markup
 app.add_typer(jobs, name="jobs")
 app.add_typer(models, name="models")
 app.add_typer(queue, name="queue")
+keys = typer.Typer(
+    help="Who may ask: make keys, list them, revoke them.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(keys, name="keys")
 
 _PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 """For commands whose arguments belong to another program."""
@@ -217,6 +221,44 @@ def jobs_save(
 
     with Client(url, api_key) as client:
         save(client, job, Place(out), as_json=as_json)
+
+
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="The server's data directory.")]
+
+
+@keys.command("add")
+def keys_add(
+    name: Annotated[str, typer.Argument(help="Whose key it is, for people.")],
+    is_admin: Annotated[
+        bool, typer.Option("--admin", help="It may also pause queues, load models, change limits.")
+    ] = False,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Make a key and print it, once. From the first one on nobody may ask without."""
+    from cli.keys import add
+
+    add(name, data_dir, is_admin=is_admin, as_json=as_json)
+
+
+@keys.command("ls")
+def keys_ls(data_dir: DataDir = None, as_json: Json = False) -> None:
+    """The keys there are; not the keys themselves, which are kept nowhere."""
+    from cli.keys import ls
+
+    ls(data_dir, as_json=as_json)
+
+
+@keys.command("revoke")
+def keys_revoke(
+    name: Annotated[str, typer.Argument(help="Its id, or its name.", metavar="KEY")],
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Take a key away; a running server notices at once."""
+    from cli.keys import revoke
+
+    revoke(name, data_dir, as_json=as_json)
 
 
 @models.command("ls")

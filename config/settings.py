@@ -30,6 +30,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from config.keyring import FILE as KEYS_FILE
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 PREFIX = "HEARTH_"
 _NOT_SETTINGS = frozenset({"HEARTH_CONFIG", "HEARTH_PYTHON", "HEARTH_VENV", "HEARTH_URL"})
@@ -237,11 +239,11 @@ class Settings(BaseSettings):
     )
 
     host: str = "127.0.0.1"
-    """Address the API listens on. Beyond loopback an ``api_key`` is demanded."""
+    """Address the API listens on. Beyond loopback a key is demanded (``api_key``, or ``hearth keys add``)."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8850
     """Port of the API; 0 picks a free one."""
     api_key: SecretStr | None = None
-    """When set, every request must carry it as ``Authorization: Bearer …``."""
+    """A key that may do everything, as ``Authorization: Bearer …``; more are made with ``hearth keys``."""
     data_dir: Path = CHECKOUT / "data"
     """Where Redis, results, the virtual card's state, passwords and logs live."""
     models_dir: Path | None = None
@@ -289,10 +291,11 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _key_beyond_loopback(self) -> Settings:
-        if not is_loopback(self.host) and self.api_key is None:
+        has_key = self.api_key is not None or (self.data_dir / KEYS_FILE).is_file()
+        if not is_loopback(self.host) and not has_key:
             raise ValueError(
-                f"host {self.host!r} is reachable from other machines: "
-                "set HEARTH_API_KEY first, or listen on 127.0.0.1"
+                f"host {self.host!r} is reachable from other machines: make a key first (`hearth keys add "
+                "NAME`, or HEARTH_API_KEY), or listen on 127.0.0.1"
             )
         return self
 

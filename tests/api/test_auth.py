@@ -10,6 +10,7 @@ import redis
 from pydantic import SecretStr
 
 from api.auth import OPEN_PATHS
+from config.keyring import FILE, Keyring, Scope
 from config.settings import Settings
 from tests.api.conftest import client_of
 from tests.api.support import ask
@@ -83,3 +84,57 @@ async def test_a_job_is_its_owners_alone(settings: Settings, house: redis.Redis)
             response = await client.request(method, job["urls"][path], headers=theirs)
             assert response.status_code == 404
             assert response.json()["error"]["code"] == "job_not_found"
+
+
+def _bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+async def test_keys_of_the_ring_open_what_their_scope_allows(settings: Settings, house: redis.Redis) -> None:
+    ring = Keyring(settings.data_dir)
+    _, reader = ring.add("reader", Scope.INFER)
+    _, keeper = ring.add("keeper", Scope.ADMIN)
+    async with client_of(settings) as client:
+        assert (await client.get("/v1/models")).status_code == 401
+        for key in (reader, keeper):
+            assert (await client.get("/v1/models", headers=_bearer(key))).status_code == 200
+        pause = {"class": "batch"}
+        refused = await client.post("/v1/queue/pause", json=pause, headers=_bearer(reader))
+        assert refused.status_code == 403
+        assert refused.json()["error"]["code"] == "permission_denied"
+        kept = await client.post("/v1/queue/pause", json=pause, headers=_bearer(keeper))
+        assert kept.status_code == 200
+
+
+async def test_a_job_is_visible_to_its_own_key_only(settings: Settings, house: redis.Redis) -> None:
+    ring = Keyring(settings.data_dir)
+    mine, theirs = (_bearer(ring.add(name, Scope.ADMIN)[1]) for name in ("mine", "theirs"))
+    async with client_of(settings) as client:
+        made = await client.post("/v1/jobs", json=ask("hello"), headers=mine)
+        paths = [f"/v1/jobs/{made.json()['id']}", f"/v1/jobs/{made.json()['id']}/events"]
+        assert (await client.get(paths[0], headers=mine)).status_code == 200
+        for path in paths:
+            assert (await client.get(path, headers=theirs)).status_code == 404
+        cancelled = await client.post(paths[0] + "/cancel", headers=theirs)
+        assert cancelled.status_code == 404
+        assert (await client.get("/v1/jobs", headers=theirs)).json()["data"] == []
+
+
+async def test_a_running_server_notices_new_and_revoked_keys(settings: Settings, house: redis.Redis) -> None:
+    async with client_of(settings) as client:
+        assert (await client.get("/v1/models")).status_code == 200
+        ring = Keyring(settings.data_dir)
+        key, secret = ring.add("laptop", Scope.INFER)
+        assert (await client.get("/v1/models")).status_code == 401
+        assert (await client.get("/v1/models", headers=_bearer(secret))).status_code == 200
+        ring.revoke(key.id)
+        assert (await client.get("/v1/models", headers=_bearer(secret))).status_code == 401
+        assert (await client.get("/v1/models")).status_code == 401, "the last key's end opened the door"
+
+
+async def test_a_damaged_ring_opens_nothing(settings: Settings, house: redis.Redis) -> None:
+    async with client_of(settings) as client:
+        settings.data_dir.mkdir(exist_ok=True)
+        (settings.data_dir / FILE).write_text("{")
+        assert (await client.get("/v1/models")).status_code == 401
+        assert (await client.get("/health")).status_code == 200
