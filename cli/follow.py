@@ -31,12 +31,19 @@ class End:
                 return str(self.event.get("message", "the job failed"))
 
 
-def follow(client: Client, job_id: str, *, is_quiet: bool = False, label: str = "") -> End:
+def follow(
+    client: Client,
+    job_id: str,
+    *,
+    is_quiet: bool = False,
+    label: str = "",
+    eta: dict[str, Any] | None = None,
+) -> End:
     """Wait for the job's end; unless ``is_quiet``, write its text as it comes. Raises CliError.
 
-    ``label`` stands before everything that is said of it on stderr.
+    ``label`` stands before everything that is said of it on stderr; ``eta`` is what its record last told.
     """
-    teller, pieces = _Teller(client, job_id, label), list[str]()
+    teller, pieces = _Teller(client, job_id, label, eta), list[str]()
     try:
         for item in client.follow(job_id):
             if isinstance(item, Comment):
@@ -61,12 +68,12 @@ def follow(client: Client, job_id: str, *, is_quiet: bool = False, label: str = 
 class _Teller:
     """Says what happens to a job that has nothing to show yet."""
 
-    def __init__(self, client: Client, job_id: str, label: str) -> None:
+    def __init__(self, client: Client, job_id: str, label: str, eta: dict[str, Any] | None) -> None:
         self._client = client
         self._job_id = job_id
         self._label = label
         self._status = Status()
-        self._ends_at_s: float | None = None
+        self._eta = _measured(eta)
 
     def clear(self) -> None:
         self._status.clear()
@@ -87,13 +94,10 @@ class _Teller:
                 self._show(f"loading {event['model']}: {event['done']} of {event['total']}", _bar(event))
             case "step_done":
                 said = f"step {event['done']} of {event['total']}"
-                self._show(said + _left(self._ends_at_s), _bar(event))
+                self._show(said + self._left(), _bar(event))
             case "held":
                 self._show(f"resting: {event['message']}")
-            case "started":
-                self._status.clear()
-                self._ends_at_s = (self._eta() or {}).get("ends_at")
-            case "resumed":
+            case "started" | "resumed":
                 self._status.clear()
 
     def _show(self, text: str, ahead: str = "") -> None:
@@ -101,22 +105,24 @@ class _Teller:
 
     def _wait(self) -> str:
         """When its turn comes, where the server can tell."""
-        eta = self._eta()
-        return "" if eta is None else f", its turn comes in about {_seconds(eta['starts_at'] - time.time())}"
+        self._eta = _measured(self._client.get(f"/v1/jobs/{self._job_id}").get("eta"))
+        return self._until("starts_at", "its turn comes in about {}")
 
-    def _eta(self) -> dict[str, Any] | None:
-        job = self._client.get(f"/v1/jobs/{self._job_id}")
-        eta: dict[str, Any] | None = job.get("eta")
-        return eta
+    def _left(self) -> str:
+        return self._until("ends_at", "about {} left")
+
+    def _until(self, name: str, words: str) -> str:
+        left_s = 0.0 if self._eta is None else self._eta[name] - time.time()
+        return ", " + words.format(_seconds(left_s)) if left_s >= 1 else ""
+
+
+def _measured(eta: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A guess of the server's is nothing to tell people."""
+    return eta if eta is not None and eta["basis"] == "measured" else None
 
 
 def _bar(event: dict[str, Any]) -> str:
     return bar(event["done"], event["total"]) + "  "
-
-
-def _left(ends_at_s: float | None) -> str:
-    left_s = 0.0 if ends_at_s is None else ends_at_s - time.time()
-    return f", about {_seconds(left_s)} left" if left_s >= 1 else ""
 
 
 def _seconds(duration_s: float) -> str:

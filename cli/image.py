@@ -63,7 +63,7 @@ def image(client: Client, wish: Wish, place: Place, *, as_json: bool) -> int:
 
 def _one(client: Client, job: dict[str, Any], place: Place, label: str) -> dict[str, Any]:
     """Follow a job and save its picture; returns the record at its end, with the files' paths."""
-    end = follow(client, job["id"], is_quiet=True, label=label)
+    end = follow(client, job["id"], is_quiet=True, label=label, eta=job["eta"])
     ended: dict[str, Any] = client.get(f"/v1/jobs/{job['id']}")
     if end.fault is not None:
         sys.stderr.write(f"hearth: {label}{end.fault}\n")

@@ -63,6 +63,11 @@ class Going:
         return None
 
     @property
+    def last_waiting(self) -> JobId | None:
+        pairs = zip(reversed(self.call.jobs), reversed(self.jobs), strict=True)
+        return next((id_ for id_, job in pairs if job is not None and job.state is JobState.QUEUED), None)
+
+    @property
     def unended(self) -> tuple[JobId, ...]:
         pairs = zip(self.call.jobs, self.jobs, strict=True)
         return tuple(job_id for job_id, job in pairs if job is not None and not job.state.is_terminal)

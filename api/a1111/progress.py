@@ -49,7 +49,7 @@ class Standing:
 
     @property
     def left_s(self) -> float:
-        """By the pace so far. 0 while nothing has begun and nothing is known."""
+        """By the pace so far. 0 while nothing has begun."""
         return self.elapsed_s / self.progress - self.elapsed_s
 
 
@@ -107,7 +107,7 @@ async def show(
     return JSONResponse(
         {
             "progress": at.progress,
-            "eta_relative": at.left_s,
+            "eta_relative": await _left_s(shared, now, at),
             "state": state_of(now, at),
             "current_image": None if seen is None else await _file(shared, seen.picture),
             "textinfo": await _words(shared, now),
@@ -138,7 +138,11 @@ async def of_task(request: Request) -> Response:
     }
     if now is not None and now.is_running:
         at = standing(now, time.time())
-        told |= {"progress": at.progress, "eta": at.left_s, "id_live_preview": asked.id_live_preview}
+        told |= {
+            "progress": at.progress,
+            "eta": await _left_s(shared, now, at),
+            "id_live_preview": asked.id_live_preview,
+        }
         told |= await _news(shared, now, asked)
     return JSONResponse(told)
 
@@ -173,6 +177,16 @@ async def skip(request: Request) -> Response:
     if now is not None and now.running is not None:
         await cancel(shared.redis, now.running[0], settings=shared.settings)
     return JSONResponse(None)
+
+
+async def _left_s(shared: Context, going: Going, at: Standing) -> float:
+    """Until the last picture is expected, whoever is served between; by the pace so far where none waits."""
+    last = going.last_waiting
+    if last is None:
+        return at.left_s
+    outlook = await shared.board.outlook(last)
+    found = outlook.jobs.get(last)
+    return at.left_s if found is None else max(0.0, (found.ends_ms - time.time() * 1000) / 1000)
 
 
 async def _words(shared: Context, going: Going) -> str | None:

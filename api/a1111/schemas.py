@@ -139,7 +139,7 @@ class ProgressState(BaseModel):
 
 class ProgressAnswer(BaseModel):
     progress: Annotated[float, Field(description="0 to 1; 0: nothing waits or runs.")]
-    eta_relative: Annotated[float, Field(description="Seconds left, by the pace so far.")]
+    eta_relative: Annotated[float, Field(description="Seconds left.")]
     state: ProgressState
     current_image: Annotated[str | None, Field(description="The newest preview, in base64.")]
     textinfo: str | None

@@ -54,6 +54,7 @@ def picture_job(number: int, state: str = "succeeded", **more: Any) -> dict[str,
         "usage": None,
         "input": asked,
         "batch": None,
+        "eta": None,
         "output": [drawn] if state == "succeeded" else [],
         **more,
     }
@@ -200,12 +201,16 @@ def test_when_the_server_knows_how_long_it_takes_it_is_said(
     server: Server, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("time.time", lambda: 1000.0)
-    eta = {"starts_at": 1090.0, "ends_at": 1012.4, "basis": "measured"}
-    server.routes[f"GET /v1/jobs/{job_id(1)}"] = httpx.Response(200, json=picture_job(1, eta=eta))
+    path = f"GET /v1/jobs/{job_id(1)}"
+    eta = {"starts_at": 1090.0, "ends_at": 1102.4, "basis": "measured"}
+    server.routes[path] = httpx.Response(200, json=picture_job(1, eta=eta))
     draw(server)
     said = capsys.readouterr().err
-    assert "number 3 in the queue, its turn comes in about 90 s" in said
-    assert "step 2 of 4, about 12 s left" in said
+    assert "number 3 in the queue, its turn comes in about 90 s\n" in said
+    assert "step 2 of 4, about 102 s left\n" in said
+    server.routes[path] = httpx.Response(200, json=picture_job(1, eta={**eta, "basis": "guessed"}))
+    draw(server)
+    assert "about" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,18 @@ def test_a_task_is_followed_by_the_id_the_client_gave_it(
     assert told()["completed"]
 
 
+def test_what_waits_is_expected_when_the_queue_will_be_through(
+    http: httpx.Client, second: ThreadPoolExecutor, painter: StandIn, house: redis.Redis
+) -> None:
+    house.hset(keys.RATES, "image.drawer", 5000)
+    painter.pause()
+    drawing = second.submit(http.post, TXT2IMG, json={"prompt": "red", "batch_size": 3})
+    until(lambda: http.get("/sdapi/v1/progress").json()["state"]["job_count"] == 3)
+    assert 10 < http.get("/sdapi/v1/progress").json()["eta_relative"] < 20
+    http.post("/sdapi/v1/interrupt")
+    drawing.result(10)
+
+
 def test_current_images_can_be_left_out_and_previews_switched_off(
     http: httpx.Client, second: ThreadPoolExecutor
 ) -> None:
