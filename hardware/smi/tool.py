@@ -28,12 +28,18 @@ GRACE_S = 1.0
 """From asking it to leave to killing it. It reads; nothing on the card depends on its living on."""
 
 
+_ELSEWHERE = "is already running"
+"""What the tool says when another one runs that does not hold our lock."""
 _FORGOTTEN_S = 60.0
 """Nobody lets it run so long: whoever started it is gone."""
 
 
 class SmiError(Exception):
     """No reading: the tool is missing, still at an earlier one, silent, or unhappy. One line, for people."""
+
+
+class SmiBusy(SmiError):
+    """Somebody's tool is running, the monitor's most often; it will be over in a moment."""
 
 
 class Smi:
@@ -65,7 +71,8 @@ class Smi:
         text = output.decode("utf-8", "replace")
         if process.returncode != 0:
             why = complaint(text) or f"it ended with status {process.returncode}"
-            raise SmiError(f"{self.program.name}: {why}")
+            kind = SmiBusy if _ELSEWHERE in why else SmiError
+            raise kind(f"{self.program.name}: {why}")
         return text
 
     def _start(self, arguments: tuple[str, ...]) -> subprocess.Popen[bytes]:
@@ -99,7 +106,7 @@ class Smi:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield lock
         except BlockingIOError:
-            raise SmiError(self._nudge(lock)) from None
+            raise SmiBusy(self._nudge(lock)) from None
         finally:
             os.close(lock)
 

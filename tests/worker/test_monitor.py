@@ -17,6 +17,9 @@ from hardware.card import CardInfo
 from hardware.choose import card_ids
 from hardware.errors import CardLost
 from hardware.health import Reading
+from hardware.virtual.abi.options import SimOptions, bus_id
+from hardware.virtual.smi import write_script
+from hardware.virtual.state import CardState, Fault
 from models.need import NEEDS
 from tasks import board, keys
 from tasks.connection import connect
@@ -132,6 +135,27 @@ def test_a_hold_keeps_its_beginning_and_tells_the_temperature_of_now(
     assert first.since_ms == second.since_ms
     assert "85.0 °C" in first.message
     assert "82.0 °C" in second.message
+
+
+def test_a_real_card_that_its_tool_shows_hot_is_held(
+    store: redis.Redis, settings: Settings, tmp_path: Path
+) -> None:
+    """All the way from the sensor of a simulated device, by the table of ``axcl-smi``, to the hold."""
+    simulated = SimOptions(state=tmp_path / "sim")
+    tool = write_script(tmp_path / "bin", simulated)
+    axcl = settings.axcl.model_copy(update={"smi": tool, "smi_timeout_s": 30.0})
+    real = settings.model_copy(update={"axcl": axcl, "data_dir": tmp_path / "data"})
+    info = CardInfo("axcl-0", "AX650N", 0, bus_id(0), 7040 << 20, "V3.10.2", is_virtual=False)
+    monitor = Monitor(store, real, cards=lambda _: [info])
+    CardState.open(simulated.state).order(fault=Fault.HOT, hot_c=86.0)
+    monitor.poll()
+    told = board.decode(board.Telemetry, store.get(keys.telemetry("axcl-0")))
+    hold = board.decode(board.Hold, store.get(keys.hold("axcl-0")))
+    assert told is not None
+    assert told.temperature_c == pytest.approx(86, abs=1)
+    assert told.memory_total_bytes == 7040 << 20
+    assert hold is not None
+    assert hold.reason == "thermal"
 
 
 def test_the_third_poll_without_a_reading_holds(

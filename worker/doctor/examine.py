@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -13,11 +14,13 @@ from hardware.doctor.pcie import Slot, find_slots, look_at_bus, look_at_driver
 from hardware.doctor.sdk import ask_card, ladder, look_at_cards, look_at_library, silent
 from hardware.health import SMI_LOCK
 from hardware.smi.text import Summary
-from hardware.smi.tool import Smi, SmiError, find_smi
+from hardware.smi.tool import Smi, SmiBusy, SmiError, find_smi
 from worker.doctor.house import look_at_house, look_at_models
 
 ASK_S = 15.0
 """How long the tool may take for the doctor, who has more patience than the monitor."""
+TURN_S = 8.0
+"""How long the monitor's tool is waited for; it is ended when it takes longer."""
 MIB = 1 << 20
 
 
@@ -63,13 +66,21 @@ def _card(machine: Machine, settings: Settings, slots: list[Slot]) -> tuple[Grou
 
 
 def asking(machine: Machine, settings: Settings) -> Callable[[], str]:
-    """What runs the machine's ``axcl-smi`` once, under the same lock as the monitor."""
+    """What runs the machine's ``axcl-smi`` once, under the monitor's lock: its turn is waited for."""
 
     def ask() -> str:
         program = find_smi(settings.axcl.smi, machine.root)
         if program is None:
             raise SmiError("axcl-smi is not installed")
-        return Smi(program, settings.data_dir / SMI_LOCK, timeout_s=ASK_S).run()
+        smi = Smi(program, settings.data_dir / SMI_LOCK, timeout_s=ASK_S)
+        deadline_s = time.monotonic() + TURN_S
+        while True:
+            try:
+                return smi.run()
+            except SmiBusy:
+                if time.monotonic() > deadline_s:
+                    raise
+                time.sleep(0.1)
 
     return ask
 

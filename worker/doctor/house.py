@@ -26,9 +26,7 @@ def look_at_house(machine: Machine, settings: Settings) -> Iterator[Finding]:
     """All but the models."""
     yield _disk(machine, settings)
     yield _redis(settings)
-    yield _port(settings.host, settings.port, "api port", "HEARTH_PORT", is_api=True)
-    if settings.flower:
-        yield _port("127.0.0.1", settings.flower_port, "dashboard port", "HEARTH_FLOWER_PORT", is_api=False)
+    yield from _ports(settings)
     yield from _unit(machine)
 
 
@@ -90,16 +88,34 @@ def _redis(settings: Settings) -> Finding:
     return well("redis", f"version {told.get('redis_version', 'unknown')} answers")
 
 
-def _port(host: str, port: int, subject: str, variable: str, *, is_api: bool) -> Finding:
-    if port == 0:
-        return well(subject, "a free one is taken")
-    if _can_listen(host, port):
-        return well(subject, f"{port} is free")
-    if is_api and (version := _hearth_at(host, port)):
-        return well(subject, f"{port}: Hearth {version} is serving there")
-    if not is_api:
-        return warn(subject, f"{port} is in use; by Hearth itself, if it runs", f"{variable}=0 ./hearth up")
-    return fail(subject, f"{port} is in use by something else", f"{variable}=0 ./hearth up   (sudo ss -ltnp)")
+def _ports(settings: Settings) -> Iterator[Finding]:
+    """Free, or ours already; the dashboard's is taken to be ours where the API's is."""
+    api, flower = settings.port, settings.flower_port
+    version = None
+    if _is_free(settings.host, api):
+        yield well("api port", f"{api or 'a free one'} can be listened on")
+    elif version := _hearth_at(settings.host, api):
+        yield well("api port", f"{api}: Hearth {version} is serving there")
+    else:
+        yield fail(
+            "api port",
+            f"{api} is in use by something else",
+            "HEARTH_PORT=0 ./hearth up   (who: sudo ss -ltnp)",
+        )
+    if not settings.flower:
+        return
+    if _is_free("127.0.0.1", flower):
+        yield well("dashboard port", f"{flower or 'a free one'} can be listened on")
+    elif version:
+        yield well("dashboard port", f"{flower}: in use, as it should be while Hearth serves")
+    else:
+        yield fail(
+            "dashboard port", f"{flower} is in use by something else", "HEARTH_FLOWER_PORT=0 ./hearth up"
+        )
+
+
+def _is_free(host: str, port: int) -> bool:
+    return port == 0 or _can_listen(host, port)
 
 
 def _can_listen(host: str, port: int) -> bool:

@@ -20,7 +20,7 @@ import numpy as np
 from config.settings import Settings
 from hardware.card import Buffer, Card
 from hardware.choose import open_card
-from hardware.errors import CardLost, CardTimeout, HardwareError
+from hardware.errors import CardBusy, CardLost, CardTimeout, HardwareError
 from hardware.health import Reading, Sensors
 from models.catalog import scan
 from models.diffusion.package import find_package as find_pictures
@@ -64,6 +64,11 @@ def show_probes(settings: Settings, page: Page, *, as_json: bool) -> int:
                     rows.append(Row("stopped", "early", "on request"))
                     status = 1
                     break
+    except CardBusy as error:
+        rows.append(
+            Row("stopped", "failed", f"{error}: stop Hearth first (Ctrl-C, or systemctl stop hearth.target)")
+        )
+        status = 1
     except (HardwareError, OSError) as error:
         rows.append(Row("stopped", "failed", f"{type(error).__name__}: {error}"))
         status = 1
@@ -242,7 +247,7 @@ def _median_s(act: Callable[[], object], rounds: int) -> float:
 
 
 def _why(problems: tuple[str, ...], about: str) -> str:
-    return "; ".join(problem for problem in problems if problem.startswith(about))
+    return "; ".join(problem.partition(": ")[2] for problem in problems if problem.startswith(about))
 
 
 def _yes(is_so: bool) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
+import threading
+import time
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -13,6 +17,7 @@ from config.settings import Settings, read_settings
 from hardware.doctor.finding import Finding, Status
 from hardware.doctor.machine import Machine, Ran
 from hardware.doctor.pcie import OVERLAYS
+from hardware.health import SMI_LOCK
 from hardware.virtual.smi import Manners
 from hardware.virtual.state import CardState, Fault
 from tests.conftest import RedisServer
@@ -277,6 +282,16 @@ def test_a_card_that_does_not_answer_gets_the_whole_ladder(
     assert f"/sys/bus/pci/devices/{BUS}/remove" in ladder[2][1]
 
 
+def test_the_monitors_turn_is_waited_for(bench: Bench, settings: Settings) -> None:
+    settings.data_dir.mkdir()
+    lock = os.open(settings.data_dir / SMI_LOCK, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    threading.Timer(0.4, os.close, [lock]).start()
+    began_s = time.monotonic()
+    assert "AXCL-SMI" in examination.asking(bench.machine(), settings)()
+    assert time.monotonic() - began_s >= 0.4
+
+
 def test_memory_that_nobody_uses_and_is_not_free_was_left_behind(quick: Bench, settings: Settings) -> None:
     state = CardState.open(quick.sim)
     state.hold(2000 * MIB, 7040 * MIB)
@@ -318,7 +333,26 @@ def test_a_port_that_somebody_else_has_is_told(
         api, dashboard = faults(look(quick, changed))
     assert (api.subject, api.status) == ("api port", FAIL)
     assert "HEARTH_PORT=0" in (api.fix or "")
-    assert (dashboard.subject, dashboard.status) == ("dashboard port", WARN)
+    assert (dashboard.subject, dashboard.status) == ("dashboard port", FAIL)
+
+
+def test_ports_that_hearth_itself_has_are_well(quick: Bench, settings: Settings) -> None:
+    class Health(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"version": "9.9"}')
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Health) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        port = server.server_port
+        groups = look(quick, settings.model_copy(update={"port": port, "flower_port": port}))
+        server.shutdown()
+    assert faults(groups) == []
+    assert f"{port}: Hearth 9.9 is serving there" in [each.told for each in groups[2].findings]
 
 
 def test_redis_is_asked_where_one_is_named(

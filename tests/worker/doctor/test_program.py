@@ -19,6 +19,9 @@ from config.settings import CHECKOUT, read_settings
 from hardware.choose import open_card
 from hardware.doctor.finding import Finding, Status, well
 from hardware.doctor.machine import Ran
+from hardware.virtual.abi.options import Quirk
+from hardware.virtual.smi import Tool
+from tests import axclsim
 from tests.hardware.doctor.machines import Bench
 from worker.doctor.__main__ import main
 from worker.doctor.bundle import known_secrets, scrub, write_bundle
@@ -91,6 +94,23 @@ def test_every_probe_of_a_card_is_a_row_of_one_table(here: Path, capsys: pytest.
     assert "NO" not in "".join(lines)
 
 
+def test_the_probes_of_a_card_behind_the_vendors_library_see_it_from_outside(
+    here: Path, axcl_library: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = axclsim.strict(here, quirks=frozenset({Quirk.CMM_NOT_RETURNED}))
+    monkeypatch.setattr("hardware.health.smi_runner", lambda _: lambda: Tool(told).run([]))
+    monkeypatch.setattr("worker.doctor.probes.RETURNED_S", 0.0)
+    monkeypatch.setattr("worker.doctor.probes.open_card", lambda _: axclsim.open_card(axcl_library, here))
+    with axclsim.simulated(told):
+        assert main(["--card-probe", "--json"]) == 0
+    rows = {row["probe"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["card"]["result"] == "AX650N (simulated)"
+    assert rows["health"]["result"].endswith("°C")
+    assert rows["fresh memory is zero"]["result"] == "yes"
+    assert rows["hearth-chat: prompts by chunks"]["result"] == "yes"
+    assert rows["hearth-chat: memory came back"]["result"] == "NO"
+
+
 def test_a_probe_that_is_told_to_stop_stops_between_two_probes(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,17 +163,15 @@ def test_the_archive_holds_findings_logs_and_the_cards_own_and_no_key(here: Path
     assert b"well" in held["journal.txt"]
 
 
-@given(st.text(st.characters(codec="ascii", exclude_characters="\"'@,}\\ \n\r\t"), min_size=12))
+@given(st.from_regex(r"[A-Za-z0-9_.~+/=-]{12,64}", fullmatch=True))
 def test_what_looks_like_a_secret_is_taken_out(secret: str) -> None:
     for text in (
-        f"Authorization: Bearer {secret}",
+        f"Authorization: Bearer {secret}\n",
         f'"api_key": "{secret}"',
+        f"HEARTH_API_KEY={secret}\n",
         f"redis://hearth:{secret}@host/0",
     ):
-        told = scrub(text, [])
-        assert told == text or secret not in told
-        if secret.strip(":=").isalnum():
-            assert secret not in told
+        assert secret not in scrub(text, [])
 
 
 def test_the_secrets_of_a_house_are_known(here: Path) -> None:
