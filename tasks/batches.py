@@ -25,7 +25,7 @@ class BatchOverview:
     """How the jobs of a batch stand. Times are wall-clock milliseconds by Redis' clock.
 
     ``counts`` has every state; a job that was retried is in ``retried`` instead: another has its place.
-    ``ended_at_ms`` is None until all have ended.
+    ``ended_at_ms`` is None until all have ended. ``waiting`` is the first and the last of those that wait.
     """
 
     id: str
@@ -35,6 +35,7 @@ class BatchOverview:
     created_at_ms: int
     started_at_ms: int | None
     ended_at_ms: int | None
+    waiting: tuple[JobId, JobId] | None
 
     @property
     def total(self) -> int:
@@ -50,7 +51,7 @@ async def overview(client: redis.asyncio.Redis, batch_id: str) -> BatchOverview 
     reply = await scripts.run_async(client, "batch", batch_id)
     if reply is None:
         return None
-    owner, created, started, ended, *told = reply
+    owner, created, started, ended, first, last, *told = reply
     by_word = {word.decode(): int(count) for word, count in zip(told[::2], told[1::2], strict=True)}
     counts = {state: by_word.get(state.value, 0) for state in JobState}
     alive = counts[JobState.QUEUED] + counts[JobState.RUNNING]
@@ -62,6 +63,7 @@ async def overview(client: redis.asyncio.Redis, batch_id: str) -> BatchOverview 
         created_at_ms=int(created),
         started_at_ms=int(started) if started else None,
         ended_at_ms=int(ended) if ended and not alive else None,
+        waiting=(JobId(first.decode()), JobId(last.decode())) if first else None,
     )
 
 

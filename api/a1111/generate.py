@@ -12,14 +12,14 @@ from api import auth, context
 from api.a1111 import calls, checkpoints, options, policy
 from api.a1111.info import Answer, Drawn
 from api.a1111.schemas import GenerateAnswer, GenerateRequest, Img2ImgRequest, Txt2ImgRequest
-from api.asked import warning_header
+from api.asked import keeps, warning_header
 from api.context import Context
 from api.errors import Problem, Refusal, of_end, shutting_down
 from api.limits import read_json
 from api.openai.chat import idempotency
 from api.openai.request import validated
 from api.pictures import inputs
-from api.pictures.call import all_ends, ask, read, stays
+from api.pictures.call import all_ends, ask, read
 from api.pictures.drawing import Origin, abilities, image_jobs
 from api.respond import body_schema
 from api.terms import Terms
@@ -81,7 +81,7 @@ async def _read(request: Request, kind: type[_Asked]) -> tuple[bytes, _Asked]:
 async def _draw(
     request: Request, kind: str, body: bytes, asked: GenerateRequest, origin: Origin | None
 ) -> Response:
-    shared, owner, keep = context.of(request), auth.owner(request), stays(request)
+    shared, owner, keep = context.of(request), auth.owner(request), keeps(request)
     settings, notes = options.settled(asked.override_settings, await options.current(shared))
     model = checkpoints.checkpoint(await shared.board.catalog(), settings.sd_model_checkpoint)
     drawing = policy.drawing(asked, settings, abilities(model), origin, notes)

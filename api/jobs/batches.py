@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from api import context
 from api.jobs import owned
 from api.jobs.schemas import BatchOut, JobList
-from api.jobs.view import batch_out, job_list, told
+from api.jobs.view import batch_told, job_list, told
 from api.respond import as_json, errors
 from tasks import batches, records
 from tasks.records import JobRecord
@@ -19,7 +19,7 @@ router = APIRouter(prefix="/v1/jobs/batches", tags=["Jobs"])
 async def show(request: Request, batch_id: str) -> Response:
     """How a batch stands: its jobs by state. `GET /v1/jobs?batch=…` lists them."""
     shared = context.of(request)
-    return as_json(batch_out(await owned.batch(request, shared, batch_id)))
+    return as_json(await batch_told(shared, await owned.batch(request, shared, batch_id)))
 
 
 @router.post(
@@ -31,7 +31,7 @@ async def stop(request: Request, batch_id: str) -> Response:
     await owned.batch(request, shared, batch_id)
     await batches.cancel(shared.redis, batch_id, shared.settings)
     shared.board.forget()
-    return as_json(batch_out(await owned.batch(request, shared, batch_id)))
+    return as_json(await batch_told(shared, await owned.batch(request, shared, batch_id)))
 
 
 @router.post(

@@ -209,7 +209,10 @@ class BatchOut(BaseModel):
     counts: BatchCounts
     retried: Annotated[int, Field(description="Jobs that failed and were retried: not in `counts`.")]
     progress: ProgressOut
-    eta: EtaOut | None
+    eta: Annotated[
+        EtaOut | None,
+        Field(description="When the next job begins and the last one ends; null unless some wait, and held."),
+    ]
     created_at: Seconds
     started_at: Seconds | None
     ended_at: Seconds | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 from api.context import Context
@@ -204,7 +205,19 @@ def _urls(record: JobRecord) -> Urls:
     )
 
 
-def batch_out(batch: BatchOverview) -> BatchOut:
+async def batch_told(shared: Context, batch: BatchOverview) -> BatchOut:
+    """A batch as its owner sees it, with when its next job will begin and its last one end."""
+    if batch.waiting is None:
+        return batch_out(batch, None)
+    first, last = [(await shared.board.outlook(job_id)).jobs.get(job_id) for job_id in batch.waiting]
+    return batch_out(batch, None if first is None or last is None else _span(first, last))
+
+
+def _span(first: Forecast, last: Forecast) -> Forecast:
+    return replace(last, starts_ms=first.starts_ms)
+
+
+def batch_out(batch: BatchOverview, forecast: Forecast | None) -> BatchOut:
     here = urls.batch(batch.id)
     has_begun = batch.started_at_ms is not None
     return BatchOut(
@@ -214,7 +227,7 @@ def batch_out(batch: BatchOverview) -> BatchOut:
         counts=BatchCounts(**{state.value: count for state, count in batch.counts.items()}),
         retried=batch.retried,
         progress=ProgressOut(done=batch.ended, total=batch.total, unit="jobs"),
-        eta=None,
+        eta=None if forecast is None else _eta(forecast),
         created_at=seconds(batch.created_at_ms),
         started_at=None if batch.started_at_ms is None else seconds(batch.started_at_ms),
         ended_at=None if batch.ended_at_ms is None else seconds(batch.ended_at_ms),

@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack, aclosing
 
 from fastapi import Request
 
-from api.asked import keeps
 from api.context import Context
 from api.errors import Refusal
 from api.follow import Following
@@ -20,8 +19,6 @@ from tasks.cancel import cancel
 from tasks.events import ArtifactRef, Terminal
 from tasks.jobs import ImageJob, JobId
 from tasks.submit import Idempotency, submit_many
-
-stays = keeps
 
 
 async def ask(

@@ -62,8 +62,6 @@ def make_plan(job: ImageJob, model: PictureModel, tokenizer: PromptTokenizer, st
     prompt = tokenizer.tokens(job.prompt, length)
     negative = tokenizer.tokens(job.negative_prompt, length) if is_guided else None
     warnings = [*_cut("prompt", prompt, length), *(_cut("negative prompt", negative, length))]
-    if job.negative_prompt and not is_guided:
-        warnings.append("the negative prompt has no effect at a guidance_scale of 1")
     if job.previews and model.preview is None:
         warnings.append("the colours of this model's latents are not known: there were no previews")
     return Plan(job, schedule, prompt, negative, _beginning(job, model, store), tuple(warnings))

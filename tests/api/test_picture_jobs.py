@@ -314,6 +314,18 @@ async def test_failed_jobs_are_tried_again_in_their_batch(client: httpx.AsyncCli
     assert (seen["total"], seen["retried"], seen["counts"]["queued"], seen["state"]) == (3, 2, 2, "running")
 
 
+async def test_a_batch_is_foretold(client: httpx.AsyncClient, worker: StandIn) -> None:
+    worker.pause()
+    listed = (await client.post("/v1/jobs", json=draw(n=5))).json()
+    told = (await client.get(listed["data"][0]["urls"]["batch"])).json()
+    etas = [job["eta"] for job in listed["data"]]
+    assert told["eta"]["starts_at"] == pytest.approx(etas[0]["starts_at"], abs=2)
+    assert told["eta"]["ends_at"] == pytest.approx(etas[-1]["ends_at"], abs=2)
+    assert told["eta"]["ends_at"] - told["eta"]["starts_at"] > 60
+    worker.resume()
+    assert (await settled(client, listed["batch"]))["eta"] is None
+
+
 async def test_a_batch_of_five_thousand_is_told_quickly(
     client: httpx.AsyncClient, settings: Settings, house: redis.Redis
 ) -> None:
