@@ -18,7 +18,7 @@ import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from torch import nn
 
 from demo.image import latents, tokenizer
@@ -143,7 +143,7 @@ def _write_times(out: Path) -> None:
     mlp = time_mlp()
     np.save(out / "time_input_txt2img.npy", np.stack([mlp.row(t) for t in SHIPPED_TIMESTEPS]))
     tensors = (mlp.weight_1, mlp.bias_1, mlp.weight_2, mlp.bias_2)
-    save_file(dict(zip(MLP_TENSORS, tensors, strict=True)), out / "time_mlp.safetensors")
+    (out / "time_mlp.safetensors").write_bytes(save(dict(zip(MLP_TENSORS, tensors, strict=True))))
 
 
 def _write_preview(path: Path) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from demo.image.latents import CHANNELS, plain_colours
+from demo.image.latents import BLOCK, CHANNELS, plain_colours
 from demo.image.pictures import SIZE
 
 TOKENS = 77
@@ -16,7 +16,10 @@ QUESTIONS = 5
 """Which figure, its colour, the background, how large and where."""
 HIDDEN = -1e4
 """Added to a score, it leaves no weight."""
-SIDE = SIZE // 8
+FAINT = 0.2
+"""Deviation of a latent's channel below which it counts as noise."""
+_AROUND = tuple((y, x) for y in range(3) for x in range(3) if (y, x) != (1, 1))
+SIDE = SIZE // BLOCK
 """Of a latent."""
 
 
@@ -145,19 +148,20 @@ class Unet(nn.Module):
 class Decoder(nn.Module):
     """float32[n, 4, 16, 16] of deviation 1 to float32[n, 3, 128, 128], about [−1, 1].
 
-    What it learns is added to the latent's mean colours, enlarged smoothly.
+    It sees a latent with its contrast evened out, and says for each pixel how much of which neighbouring
+    place's mean colour to add to the smoothly enlarged ones. So it learns outlines once, and not for every
+    two colours.
     """
 
-    def __init__(self, widths: tuple[int, int, int, int] = (96, 48, 32, 16)) -> None:
+    def __init__(self, widths: tuple[int, int, int] = (96, 48, 32)) -> None:
         super().__init__()
-        a, b, c, d = widths
+        a, b, c = widths
+        self.plain = nn.Conv2d(CHANNELS, 3, 1)
         self.enter = nn.Conv2d(CHANNELS, a, 3, padding=1)
         self.deep = nn.ModuleList(nn.Conv2d(a, a, 3, padding=1) for _ in range(4))
         self.up_1, self.up_2 = nn.Conv2d(a, 4 * b, 1), nn.Conv2d(b, 4 * c, 1)
-        self.up_3 = nn.Conv2d(c, 4 * d, 1)
         self.conv_1, self.conv_2 = nn.Conv2d(b, b, 3, padding=1), nn.Conv2d(c, c, 3, padding=1)
-        self.leave = nn.Conv2d(d, 3, 3, padding=1)
-        self.plain = nn.Conv2d(CHANNELS, 3, 1)
+        self.leave = nn.Conv2d(c, 4 * len(_AROUND), 3, padding=1)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
         weight, bias = plain_colours()
@@ -165,13 +169,32 @@ class Decoder(nn.Module):
         self.plain.bias.data = torch.from_numpy(bias)
 
     def forward(self, latent: Tensor) -> Tensor:
-        x = self.enter(latent)
+        colours = self.plain(latent)
+        smooth = functional.interpolate(colours, scale_factor=float(BLOCK), mode="bilinear")
+        padded = functional.pad(colours, (1, 1, 1, 1), mode="replicate")
+        others = [padded[:, :, y : y + SIDE, x : x + SIDE] - colours for y, x in _AROUND]
+        # Of each place: [pixels, neighbours] · [neighbours, colours].
+        to_add = torch.stack(others, dim=1).permute(0, 3, 4, 1, 2)
+        weights = functional.pixel_unshuffle(self._weights(_evened(latent)), BLOCK)
+        weights = weights.unflatten(1, (len(_AROUND), -1)).permute(0, 3, 4, 2, 1)
+        added = (weights @ to_add).permute(0, 4, 3, 1, 2).flatten(1, 2)
+        return smooth + functional.pixel_shuffle(added, BLOCK)
+
+    def _weights(self, x: Tensor) -> Tensor:
+        """float32[n, 8, 128, 128]: for every pixel, of the eight places around its own."""
+        x = self.enter(x)
         for first, second in zip(self.deep[::2], self.deep[1::2], strict=True):
             x = x + second(functional.silu(first(functional.silu(x))))
         x = functional.silu(functional.pixel_shuffle(self.up_1(functional.silu(x)), 2))
         x = x + self.conv_1(x)
         x = functional.silu(functional.pixel_shuffle(self.up_2(functional.silu(x)), 2))
         x = x + self.conv_2(x)
-        x = functional.silu(functional.pixel_shuffle(self.up_3(functional.silu(x)), 2))
-        smooth = functional.interpolate(self.plain(latent), scale_factor=8.0, mode="bilinear")
-        return smooth + self.leave(x)
+        weights: Tensor = functional.pixel_shuffle(self.leave(functional.silu(x)), 2)
+        return weights
+
+
+def _evened(latent: Tensor) -> Tensor:
+    """Each channel with mean 0 and deviation 1 over the picture; what hardly varies stays faint."""
+    centred = latent - latent.mean((2, 3), keepdim=True)
+    deviation = centred.square().mean((2, 3), keepdim=True).sqrt()
+    return centred / (deviation + FAINT)

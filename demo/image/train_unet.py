@@ -32,7 +32,7 @@ from models.diffusion.tokens import PromptTokenizer
 
 BATCH = 48
 _NEAR, _NEAR_SHARE = 20, 0.65
-_LARGE, _SMALL = 700, 120
+_LARGE, _SMALL = 400, 60
 """Figures drawn of each shape: large ones, and small ones for each place."""
 _SILENT = 0.05
 """Share of pictures without a prompt, so that guidance has something to push away from."""
@@ -66,7 +66,7 @@ class Figures:
 
 
 def draw_figures(random: Generator) -> Figures:
-    """Some 31,000, in a minute and a half."""
+    """Some 17,000, in a minute or two."""
     kinds = [(shape, False, "middle") for shape in SHAPES]
     kinds += [(shape, True, place) for shape in SHAPES for place in PLACES]
     return Figures({kind: torch.from_numpy(_drawn(kind, random)) for kind in kinds})

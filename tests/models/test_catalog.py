@@ -311,10 +311,12 @@ def test_a_second_package_of_one_name_is_listed_and_told(put: Callable[..., Path
 
 def test_the_demo_packages_are_offered_when_wanted(place: Path) -> None:
     assert scan(settings(place)).models == ()
-    (demo,) = [model for model in scan(settings(place, demo=True)).models if model.is_demo]
-    assert demo.id == "hearth-chat"
-    assert demo.problem is None
-    assert demo.context == 511
+    demos = {model.id: model for model in scan(settings(place, demo=True)).models if model.is_demo}
+    assert {id_: model.problem for id_, model in demos.items()} == {"hearth-chat": None, "hearth-image": None}
+    assert demos["hearth-chat"].context == 511
+    pictures = demos["hearth-image"].pictures
+    assert pictures is not None
+    assert (pictures.sizes[0].width_px, pictures.sizes[0].height_px) == (128, 128)
 
 
 def test_catalogs_travel_as_facts(put: Callable[..., Path], place: Path) -> None:
