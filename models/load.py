@@ -79,9 +79,10 @@ def loading(
 
 def find_sketch(job: ImageJob, data_dir: Path) -> PictureSketch | None:
     """The picture of ``job`` that an earlier attempt has drawn and not brought into a file."""
-    spool = Spool(data_dir)
+    store = ArtifactStore(data_dir)
+    spool = Spool(store)
     drawing = spool.find(job.submission.id)
-    return PictureSketch(job, drawing, ArtifactStore(data_dir), spool) if drawing else None
+    return PictureSketch(job, drawing, store, spool) if drawing else None
 
 
 def _loading_pictures(

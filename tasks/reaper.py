@@ -7,15 +7,14 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import redis
 
 from config.settings import Settings
-from tasks import keys, outcome, scripts, submit
+from tasks import keys, scripts, submit
 from tasks.connection import AWAY, replies
-from tasks.events import ArtifactRef
-from tasks.jobs import JobId, JobKind
+from tasks.jobs import JobKind
+from tasks.retention import SWEEP_EVERY_S, Retention
 
 log = logging.getLogger("hearth.tasks.reaper")
 
@@ -31,7 +30,6 @@ _JUMP_SHARE = 0.25
 _CHUNK = 500
 _ID_IN_MESSAGE = re.compile(rb'"id": ?"(job_[0-9a-f]+)"')
 
-RemoveFiles = Callable[[JobId, tuple[ArtifactRef, ...]], None]
 Send = Callable[[str, str, JobKind], bool]
 
 
@@ -46,13 +44,9 @@ class ReapReport:
     deserted: list[str] = field(default_factory=list)
     resent: list[str] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
+    swept: list[str] = field(default_factory=list)
     jumped_ms: int = 0
     waiting: str | None = None
-
-
-def _keep_files(job_id: JobId, output: tuple[ArtifactRef, ...]) -> None:
-    if output:
-        log.warning("the files of %s stay: this process was given no way to remove them", job_id)
 
 
 class Reaper:
@@ -67,14 +61,14 @@ class Reaper:
         client: redis.Redis,
         settings: Settings,
         *,
-        remove_files: RemoveFiles = _keep_files,
+        retention: Retention | None = None,
         send: Send = submit.send,
         monotonic: Callable[[], float] = time.monotonic,
         wall_ms: Callable[[], float] | None = None,
     ) -> None:
         self._redis = replies(client)
         self._queue = settings.queue
-        self._remove_files = remove_files
+        self._retention = retention or Retention(client, settings)
         self._send = send
         self._monotonic = monotonic
         self._wall_ms = wall_ms or self._redis_ms
@@ -83,6 +77,7 @@ class Reaper:
         self._ahead_ms: float | None = None
         self._clock_since_ms = 0.0
         self._looked_at = float("-inf")
+        self._swept_at = float("-inf")
 
     def beat(self) -> ReapReport:
         """One round of repairs. Never raises for a Redis that is away: that is what it waits for."""
@@ -199,13 +194,9 @@ class Reaper:
         return True
 
     def _retire(self, report: ReapReport) -> None:
-        """Remove records that are old enough; a replayed request must still find its job."""
-        keep_s = max(self._queue.retention_s, self._queue.idempotency_ttl_s)
-        until_ms = self._wall_ms() - keep_s * 1000
-        for raw in self._redis.zrangebyscore(keys.ENDED, "-inf", until_ms, start=0, num=_AT_ONCE):
-            job_id = JobId(raw.decode())
-            output: Any = self._redis.hget(keys.job(job_id), "output")
-            # Files first: a record whose files are gone is found again, files without a record never.
-            self._remove_files(job_id, outcome.OUTPUT.validate_json(output or b"[]"))
-            if scripts.run(self._redis, "forget", job_id):
-                report.forgotten.append(job_id)
+        """Forget jobs that are old enough; now and then, look at the files as well."""
+        report.forgotten += self._retention.retire(self._wall_ms())
+        if self._monotonic() - self._swept_at >= SWEEP_EVERY_S:
+            self._swept_at = self._monotonic()
+            forgotten, report.swept = self._retention.sweep()
+            report.forgotten += forgotten

@@ -26,6 +26,8 @@ _KEYS = {
     "queues": keys.QUEUES,
     "leases": keys.LEASES,
     "ended": keys.ENDED,
+    "files": keys.FILES,
+    "filed": keys.FILED,
     "deadlines": keys.DEADLINES,
     "watched": keys.WATCHED,
     "counts": keys.COUNTS,

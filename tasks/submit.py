@@ -16,6 +16,7 @@ from redis.exceptions import OutOfMemoryError, RedisError
 
 from config.settings import Settings
 from tasks import app, jobs, keys, scripts
+from tasks.artifacts import input_paths
 from tasks.connection import AWAY
 from tasks.errors import Busy, IdempotencyConflict, NotReady
 from tasks.jobs import Job, JobClass, JobId, JobKind, QueueName
@@ -136,6 +137,7 @@ def _job_arguments(job: Job) -> list[bytes | str | float]:
         "" if about.deadline_at_ms is None else about.deadline_at_ms,
         int(about.has_reader),
         about.retry_of or "",
+        " ".join(input_paths(job)),
     ]
 
 

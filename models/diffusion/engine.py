@@ -44,7 +44,7 @@ class PictureEngine:
         self._texts = TextCache()
         self._data_dir = data_dir
         self._store = ArtifactStore(data_dir)
-        self._spool = Spool(data_dir)
+        self._spool = Spool(self._store)
         self._size_bytes = 0
 
     @property

@@ -9,7 +9,6 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,21 +33,21 @@ class Drawing:
 
 
 class Spool:
-    """Drawings that are not files yet, below ``data_dir``: who follows a dead process finds them here.
+    """Drawings that are not files yet: who follows a dead process finds them here.
 
     They are for a process that died, not for a power cut: nothing is synchronised, and what is not whole is
     not found.
     """
 
-    def __init__(self, data_dir: Path) -> None:
-        self._directory = data_dir / "spool"
+    def __init__(self, store: ArtifactStore) -> None:
+        self._path = store.drawing
 
     def keep(self, job_id: JobId, drawing: Drawing) -> None:
         """Write it down. A disk that takes nothing is only logged: the file's own writing tells of it."""
         path = self._path(job_id)
         unfinished = path.with_name(f".{path.name}")
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             with unfinished.open("wb") as file:
                 file.write(_header(drawing))
                 file.write(np.ascontiguousarray(drawing.pixels).data)
@@ -76,9 +75,6 @@ class Spool:
         """Forget the drawing, if there is one."""
         with suppress(OSError):
             self._path(job_id).unlink(missing_ok=True)
-
-    def _path(self, job_id: JobId) -> Path:
-        return self._directory / f"{job_id}.pixels"
 
 
 def _header(drawing: Drawing) -> bytes:

@@ -44,7 +44,9 @@ end
 local function learn(job, queue, run_ms, now)
   local r = redis.call('HMGET', job, 'timings', 'rested_ms', 'eta_told')
   local timings = r[1] and cjson.decode(r[1]) or {}
-  local work_ms = math.max(0, run_ms - (timings.load_ms or 0) - tonumber(r[2] or 0))
+  -- A picture's file is made while the next one is drawn.
+  local beside_ms = (timings.load_ms or 0) + (timings.file_ms or 0) + tonumber(r[2] or 0)
+  local work_ms = math.max(0, run_ms - beside_ms)
   local mean = tonumber(redis.call('HGET', K.rates, queue) or work_ms)
   redis.call('HSET', K.rates, queue, whole(0.8 * mean + 0.2 * work_ms))
   if r[3] then
@@ -53,6 +55,20 @@ local function learn(job, queue, run_ms, now)
     redis.call('LPUSH', K.eta_errors, string.format('%.4f', off))
     redis.call('LTRIM', K.eta_errors, 0, 199)
   end
+end
+
+-- One more record refers to a file.
+local function refer(path)
+  redis.call('HINCRBY', K.files, path, 1)
+end
+
+-- The files that a job's record refers to: its input pictures and what it made.
+local function files_of(id)
+  local r = redis.call('HMGET', K.job .. id, 'inputs', 'output')
+  local paths = {}
+  for path in string.gmatch(r[1] or '', '%S+') do paths[#paths + 1] = path end
+  for _, ref in ipairs(r[2] and cjson.decode(r[2]) or {}) do paths[#paths + 1] = ref.path end
+  return paths
 end
 
 -- Ends a job that has not ended: one terminal event, the record, every index. False when it had ended before.
@@ -69,6 +85,7 @@ local function end_job(id, state, event, now, journal_ttl_ms)
   redis.call('SREM', K.watched, id)
   redis.call('HINCRBY', K.counts, r[2], -1)
   redis.call('ZADD', K.ended, now, id)
+  if #files_of(id) > 0 then redis.call('ZADD', K.filed, now, id) end
   redis.call('DEL', K.reader .. id)
   if r[1] == 'running' then
     local run_ms = math.max(0, math.floor(now - tonumber(r[4])))

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- The wall clock has jumped: every time that is still compared with it moves along, and no lease expires.
--- keys: leases, deadlines, ready, ended, queue, job
+-- keys: leases, deadlines, ready, ended, filed, queue, job
 -- args: 1 by how many ms the clock jumped, 2 lease ms, 3 and 4 from when until when it was wrong, ms by that clock
 -- reply: how many jobs were moved
 local delta, now = tonumber(ARGV[1]), clock_ms()
@@ -31,5 +31,6 @@ end
 -- A job that ended by the wrong clock would be retired too early, or too late.
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.ended, ARGV[3], ARGV[4])) do
   redis.call('ZINCRBY', K.ended, delta, id)
+  if redis.call('ZSCORE', K.filed, id) then redis.call('ZINCRBY', K.filed, delta, id) end
 end
 return #running + #waiting

@@ -1,14 +1,14 @@
 #!lua
 -- Accepts jobs, all or none: idempotency, admission, records, indexes, the first Queued.
 -- Not run at all when Redis is out of memory (no allow-oom): new work is what is refused first.
--- keys: idempotency, counts, rates, jobs, ready, queues, deadlines, watched, owner, batch, queue, job, journal, reader
+-- keys: files, idempotency, counts, rates, jobs, ready, queues, deadlines, watched, owner, batch, queue, job, journal, reader
 -- args: 1 idempotency key or '', 2 its body hash, 3 its ttl ms, 4 JSON class -> cap, 5 reader ttl ms,
---       6 number of jobs, then 11 per job:
+--       6 number of jobs, then 12 per job:
 --       id, record JSON, owner, class, queue, model, kind, batch or '', deadline ms or '', has_reader 0|1,
---       id of the job it retries or ''
+--       id of the job it retries or '', paths of its input pictures with spaces between
 -- reply: {'accepted'} | {'replayed', id...} | {'conflict'} | {'full'} | {'retried'}
 --        | {'busy', class, how many jobs over its cap, mean run ms in that queue}
-local PER_JOB, FIRST = 11, 7
+local PER_JOB, FIRST = 12, 7
 local now = clock_ms()
 local idempotency, n = ARGV[1], tonumber(ARGV[6])
 
@@ -64,6 +64,12 @@ for i = 0, n - 1 do
     'queue', queue, 'model', ARGV[at + 5], 'kind', ARGV[at + 6], 'batch', batch, 'has_reader', has_reader,
     'attempt', 0, 'strikes', 0, 'queued_ms', 0, 'run_ms', 0, 'order', string.format('%.4f', order),
     'ready_at', whole(now))
+  -- From now on its input pictures are not to vanish while it waits.
+  local inputs = ARGV[at + 11]
+  if inputs ~= '' then
+    redis.call('HSET', K.job .. id, 'inputs', inputs)
+    for path in string.gmatch(inputs, '%S+') do refer(path) end
+  end
   append(id, E.queued)
   redis.call('ZADD', K.jobs, order, id)
   redis.call('ZADD', K.owner .. owner, order, id)

@@ -10,11 +10,11 @@ import redis
 import redis.asyncio
 
 from config.settings import QueueSettings, Settings, read_settings
-from tasks import events, keys, submit
+from tasks import keys, submit
 from tasks.cancel import cancel
 from tasks.claim import Owner, claimed
 from tasks.connection import connect
-from tasks.events import ArtifactRef, Cancelled, Expired, Failed, Queued
+from tasks.events import Cancelled, Expired, Failed, Queued
 from tasks.jobs import JobClass, JobKind
 from tasks.reaper import Reaper
 from tasks.submit import Idempotency
@@ -31,14 +31,12 @@ class Bench:
         self.monotonic_s = 1000.0
         self.jump_ms = 0.0
         self.sent: list[str] = []
-        self.removed: list[tuple[str, tuple[ArtifactRef, ...]]] = []
         self._store = store
         # When one lease was watched the told time is the real one.
         self._began_ms = time.time() * 1000 - LEASE_S * 1000
         self.reaper = Reaper(
             store,
             settings,
-            remove_files=lambda job_id, output: self.removed.append((job_id, output)),
             send=self._send,
             monotonic=lambda: self.monotonic_s,
             wall_ms=lambda: self._began_ms + (self.monotonic_s - 1000.0) * 1000 + self.jump_ms,
@@ -272,13 +270,10 @@ async def test_old_records_go_with_all_that_refers_to_them(
     old, young, waiting = (make_job(batch="b") for _ in range(3))
     for job in (old, young, waiting):
         await submit.submit(astore, job, settings)
-    picture = ArtifactRef("results/a.png", "image/png", 3, "00")
-    ending = events.Finished(DONE.reason, DONE.usage, DONE.timings, output=(picture,))
-    run_to_end(old, owner, ending=ending)
+    run_to_end(old, owner)
     run_to_end(young, owner)
     store.zadd(keys.ENDED, {old.submission.id: time.time() * 1000 - 7 * 86_400_000 - 1000})
     assert steady.reaper.beat().forgotten == [old.submission.id]
-    assert steady.removed == [(old.submission.id, (picture,))]
     scan: Callable[..., Any] = store.scan_iter
     for key in scan():
         kind = store.type(key)

@@ -458,7 +458,7 @@ def test_pixels_that_were_put_aside_and_cut_short_are_drawn_again(
 ) -> None:
     wanted = job()
     sketch(engine, wanted).keep()
-    (file,) = (data_dir / "spool").iterdir()
+    (file,) = (data_dir / "drawings").iterdir()
     file.write_bytes(file.read_bytes()[:-1])
     assert find_sketch(wanted, data_dir) is None
     file.write_bytes(b"")
