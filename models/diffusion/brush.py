@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Generator, Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from models.diffusion import calls, lcm
 from models.diffusion.graphs import GraphSet
 from models.diffusion.image import encode, from_pixels, to_pixels
 from models.diffusion.latent import for_decoder, from_moments
-from models.diffusion.noise import TorchNoise
+from models.diffusion.noise import NoiseAhead
 from models.diffusion.package import PictureModel
 from models.diffusion.plan import Plan
 from models.diffusion.preview import preview
@@ -85,6 +86,7 @@ class Brush:
         texts: TextCache,
         store: ArtifactStore,
         timings: Timings,
+        thread: Executor,
     ) -> None:
         self._name = name
         self._easel = easel
@@ -95,7 +97,7 @@ class Brush:
         self._timings = timings
         self._began_s = time.monotonic()
         # Drawn in this order: of the source's latent, of the beginning, of each step but the last.
-        self._noise = TorchNoise(plan.job.seed)
+        self._noise = NoiseAhead(plan.job.seed, easel.model.geometry.latent_shape, thread)
 
     def draw(self) -> Generator[Event, None, Drawing | Verdict]:
         texts = self._texts()
@@ -132,19 +134,19 @@ class Brush:
         made = calls.call(encoder, feeds, self._signals)
         if isinstance(made, Verdict):
             return made
-        return from_moments(made[half.latent.name], self._noise.normal(self._shape))
+        return from_moments(made[half.latent.name], self._noise.draw())
 
     def _denoise(
         self, texts: tuple[Floats, Floats | None], known: Floats | None
     ) -> Generator[Event, None, Floats | Verdict]:
         plan, schedule = self._plan, self._plan.schedule
-        noise = self._noise.normal(self._shape)
+        noise = self._noise.draw()
         latent = noise if known is None else lcm.add_noise(known, noise, schedule[0])
         for index, timestep in enumerate(schedule):
             epsilon = self._epsilon(latent, timestep, texts)
             if isinstance(epsilon, Verdict):
                 return epsilon
-            step = lcm.advance(latent, epsilon, schedule, index, self._noise.normal)
+            step = lcm.advance(latent, epsilon, schedule, index, self._noise.draw)
             latent = self._keep_masked(step.latent, known, noise, index)
             yield StepDone(index + 1, len(schedule))
             if plan.job.previews and index + 1 < len(schedule):
@@ -206,10 +208,6 @@ class Brush:
         size = (round(job.height_px * scale), round(job.width_px * scale))
         data = encode(preview(estimate, matrix, size), PictureFormat.JPEG, quality=_PREVIEW_QUALITY)
         yield Preview(step, self._store.save_preview(job.submission.id, data, "image/jpeg"))
-
-    @property
-    def _shape(self) -> tuple[int, ...]:
-        return self._easel.model.geometry.latent_shape
 
     def _lap(self, name: str) -> None:
         now_s = time.monotonic()

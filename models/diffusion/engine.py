@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from hardware.card import Card
@@ -45,6 +46,7 @@ class PictureEngine:
         self._data_dir = data_dir
         self._store = ArtifactStore(data_dir)
         self._spool = Spool(self._store)
+        self._thread = ThreadPoolExecutor(1, "noise")
         self._size_bytes = 0
 
     @property
@@ -96,6 +98,7 @@ class PictureEngine:
         """Give everything back. Closing twice is harmless."""
         self._easels.clear()
         self._graphs.close()
+        self._thread.shutdown(wait=False)
 
     def draw(
         self, job: ImageJob, signals: Signals, load_ms: float = 0.0
@@ -107,7 +110,8 @@ class PictureEngine:
         self._wanted = self._size(PictureSize(job.width_px, job.height_px))
         easel = self._easels[self._wanted]
         plan = make_plan(job, easel.model, easel.tokenizer, self._store)
-        brush = Brush(self._name, easel, plan, signals, self._texts, self._store, Timings(load_ms=load_ms))
+        timings = Timings(load_ms=load_ms)
+        brush = Brush(self._name, easel, plan, signals, self._texts, self._store, timings, self._thread)
         with card_errors():
             drawing = yield from brush.draw()
         if isinstance(drawing, Verdict):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,7 @@ class Denoised:
     estimate: Latent
 
 
+@lru_cache(maxsize=ORIGINAL_STEPS)
 def timesteps(steps: int) -> tuple[int, ...]:
     """The schedule of ``steps`` steps, from the noisiest down.
 
@@ -124,14 +126,14 @@ def advance(
     epsilon: Latent,
     schedule: Sequence[int],
     index: int,
-    noise: Callable[[tuple[int, ...]], Latent],
+    noise: Callable[[], Latent],
 ) -> Denoised:
     """Take ``latent`` through step ``index`` of ``schedule``, ``epsilon`` being what the UNet said of it.
 
-    ``noise(shape)`` is drawn after every step but the last, as diffusers does: one draw for each step that
+    ``noise()`` is drawn after every step but the last, as diffusers does: one draw for each step that
     has another one behind it.
     """
     clean = estimate(latent, epsilon, schedule[index])
     if index + 1 < len(schedule):
-        return Denoised(add_noise(clean, noise(clean.shape), schedule[index + 1]), clean)
+        return Denoised(add_noise(clean, noise(), schedule[index + 1]), clean)
     return Denoised(clean, clean)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import Executor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +78,26 @@ class TorchNoise:
         """float64 in [0, 1), 53 bits out of two draws, the high half first."""
         high, low = (int(word) for word in self._bits.random_raw(2))
         return (((high << 32) | low) & ((1 << 53) - 1)) * 2.0**-53
+
+
+class NoiseAhead:
+    """The draws of one stream, all of one shape, each made while the one before is in use.
+
+    They are the same as without the thread: it is the only one that draws. What a picture does not need is
+    drawn for nothing, once.
+    """
+
+    def __init__(self, seed: int, shape: tuple[int, ...], thread: Executor) -> None:
+        self._noise = TorchNoise(seed)
+        self._shape = shape
+        self._thread = thread
+        self._next = thread.submit(self._noise.normal, shape)
+
+    def draw(self) -> Floats:
+        """float32 of the shape, mean 0, deviation 1."""
+        drawn = self._next.result()
+        self._next = self._thread.submit(self._noise.normal, self._shape)
+        return drawn
 
 
 def _box_muller(uniform: Floats) -> Floats:
