@@ -33,6 +33,11 @@ def at_most(name: str, value: float, unit: str, bound: float) -> Row:
     return Row(name, value, unit, f"≤ {bound:,g}", value <= bound)
 
 
+def at_least(name: str, value: float, unit: str, bound: float) -> Row:
+    """A row with a lower bound."""
+    return Row(name, value, unit, f"≥ {bound:,.4g}", value >= bound)
+
+
 def arguments(description: str) -> argparse.ArgumentParser:
     """A parser with what every benchmark understands."""
     parser = argparse.ArgumentParser(description=description)
