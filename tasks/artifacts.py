@@ -127,6 +127,8 @@ class ArtifactStore:
         file = self._data_dir / path
         aside = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
         try:
+            if file.stat().st_mtime >= touched_before_s:
+                return False
             file.rename(aside)
             if aside.stat().st_mtime >= touched_before_s:
                 aside.rename(file)
