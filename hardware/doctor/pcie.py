@@ -10,7 +10,7 @@ from hardware.doctor.finding import Finding, fail, warn, well
 from hardware.doctor.machine import Machine
 
 VENDOR, DEVICE = "0x1f4b", "0x0650"
-_BUS = "/sys/bus/pci/devices"
+PCI = "/sys/bus/pci/devices"
 _CONFIG = "/boot/firmware/config.txt"
 _FIRMWARE = "/lib/firmware/axcl/ax650_card.pac"
 NODES = ("/dev/axcl_host", "/dev/msg_userdev", "/dev/ax_mmb_dev")
@@ -44,18 +44,18 @@ class Slot:
 def find_slots(machine: Machine) -> list[Slot]:
     """Every AX650N that the kernel has found."""
     slots = []
-    for name in machine.names(_BUS):
-        if (machine.text(f"{_BUS}/{name}/vendor"), machine.text(f"{_BUS}/{name}/device")) == (VENDOR, DEVICE):
-            speed = _number(machine.text(f"{_BUS}/{name}/current_link_speed"))
-            lanes = _number(machine.text(f"{_BUS}/{name}/current_link_width"))
+    for name in machine.names(PCI):
+        if (machine.text(f"{PCI}/{name}/vendor"), machine.text(f"{PCI}/{name}/device")) == (VENDOR, DEVICE):
+            speed = _number(machine.text(f"{PCI}/{name}/current_link_speed"))
+            lanes = _number(machine.text(f"{PCI}/{name}/current_link_width"))
             slots.append(Slot(name, speed, None if lanes is None else int(lanes)))
     return slots
 
 
-def look_at_bus(machine: Machine, slots: list[Slot]) -> Iterator[Finding]:
-    """The slots, and the way to them."""
+def look_at_bus(machine: Machine, slots: list[Slot], *, is_wanted: bool) -> Iterator[Finding]:
+    """The slots, and the way to them. ``is_wanted``: something says that there is a card."""
     if not slots:
-        yield _no_card(machine)
+        yield _no_card(machine, is_wanted=is_wanted)
         return
     for slot in slots:
         yield _link(machine, slot)
@@ -78,12 +78,15 @@ def look_at_driver(machine: Machine) -> Iterator[Finding]:
     yield from _kernel_log(machine)
 
 
-def _no_card(machine: Machine) -> Finding:
-    told = f"no AX650N on the PCIe bus ({VENDOR[2:]}:{DEVICE[2:]}): software stands in for it"
+def _no_card(machine: Machine, *, is_wanted: bool) -> Finding:
+    told = f"no AX650N on the PCIe bus ({VENDOR[2:]}:{DEVICE[2:]})"
+    fix = "if there is one in this machine: docs/raspberry-pi.md"
     if machine.is_raspberry_pi:
         lines = " and ".join(OVERLAYS)
-        return warn("card", told, f"put {lines} under [all] of {_CONFIG}, power off, seat the card, power on")
-    return warn("card", told, "if there is one in this machine: docs/raspberry-pi.md")
+        fix = f"put {lines} under [all] of {_CONFIG}, power off, seat the card, power on"
+    if is_wanted:
+        return fail("card", f"{told}, though the settings or the driver say that there is one", fix)
+    return warn("card", f"{told}: software stands in for it", fix)
 
 
 def _link(machine: Machine, slot: Slot) -> Finding:

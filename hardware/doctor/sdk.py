@@ -77,10 +77,10 @@ def ask_card(ask: Callable[[], str]) -> tuple[Summary | None, str | None]:
 def look_at_cards(summary: Summary, slots: list[Slot], settings: Settings) -> Iterator[Finding]:
     """What the tool's table says of every card in a slot."""
     yield _versions(summary)
-    for slot in slots:
-        card = summary.card(slot.bus_id, len(summary.cards))
+    for bus_id in [slot.bus_id for slot in slots] or [card.bus_id for card in summary.cards]:
+        card = summary.card(bus_id, len(summary.cards))
         if card is None:
-            told = f"the card at {slot.bus_id} is on the bus, but axcl-smi does not show it"
+            told = f"the card at {bus_id} is on the bus, but axcl-smi does not show it"
             yield fail("card", told, "axcl-smi reboot -d 0")
             continue
         yield well("card", f"{card.name} at {card.bus_id}")
@@ -88,7 +88,7 @@ def look_at_cards(summary: Summary, slots: list[Slot], settings: Settings) -> It
         yield _memory(card, [each for each in summary.processes if each.card == card.index])
 
 
-def silent(trouble: str, slots: list[Slot]) -> Finding:
+def silent(trouble: str) -> Finding:
     """The card's own system does not answer."""
     if "0x8030010b" in trouble.lower():
         return fail("card", f"{trouble}: the driver is not loaded", "sudo modprobe axcl_host")

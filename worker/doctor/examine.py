@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from config.settings import Settings
-from hardware.doctor.finding import Finding, Status
+from hardware.choose import wanted
+from hardware.doctor.finding import Finding, Status, warn, well
 from hardware.doctor.host import look_at_host
 from hardware.doctor.machine import Machine
-from hardware.doctor.pcie import Slot, find_slots, look_at_bus, look_at_driver
+from hardware.doctor.pcie import NODES, PCI, Slot, find_slots, look_at_bus, look_at_driver
 from hardware.doctor.sdk import ask_card, ladder, look_at_cards, look_at_library, silent
 from hardware.health import SMI_LOCK
 from hardware.smi.text import Summary
@@ -35,9 +36,9 @@ class Group:
 
 def examine(machine: Machine, settings: Settings) -> Iterator[Group]:
     """Each group as soon as it is known."""
-    slots = find_slots(machine)
-    yield Group("machine", tuple(look_at_host(machine, has_card=bool(slots))))
-    card, memory_bytes = _card(machine, settings, slots)
+    kind, _ = wanted(settings, machine.path(PCI), machine.path(NODES[0]))
+    yield Group("machine", tuple(look_at_host(machine, has_card=kind != "virtual")))
+    card, memory_bytes = _card(machine, settings, kind)
     yield card
     yield Group("house", tuple(look_at_house(machine, settings)))
     yield Group("models", tuple(look_at_models(settings, memory_bytes)))
@@ -50,19 +51,36 @@ def worst(groups: list[Group]) -> Status:
     return max(found, key=order.index, default=Status.PASS)
 
 
-def _card(machine: Machine, settings: Settings, slots: list[Slot]) -> tuple[Group, int]:
-    """The card's group, and the bytes that models may take on it."""
-    findings = list(look_at_bus(machine, slots))
-    if not slots:
-        return Group("card", tuple(findings)), settings.virtual_card.memory_mib * MIB
-    findings += look_at_driver(machine)
+def _card(machine: Machine, settings: Settings, kind: str) -> tuple[Group, int]:
+    """The card's group, and the bytes that models may take on it. ``kind``: which one Hearth will use."""
+    slots = find_slots(machine)
+    if kind == "virtual":
+        return Group("card", (_software(machine, settings, slots),)), settings.virtual_card.memory_mib * MIB
+    if kind == "axengine":
+        return Group("card", (well("card", "the AX650N that runs this, by axengine"),)), _capacity(
+            None, settings
+        )
+    findings = list(look_at_bus(machine, slots, is_wanted=True))
+    if slots:
+        findings += look_at_driver(machine)
     findings += look_at_library(machine, settings.axcl.library)
     summary, trouble = ask_card(asking(machine, settings))
     if summary is None:
-        findings.append(silent(trouble or "", slots))
+        findings.append(silent(trouble or ""))
         return Group("card", tuple(findings), tuple(ladder(slots))), _capacity(None, settings)
     findings += look_at_cards(summary, slots, settings)
     return Group("card", tuple(findings)), _capacity(summary, settings)
+
+
+def _software(machine: Machine, settings: Settings, slots: list[Slot]) -> Finding:
+    """Why no real card will be used."""
+    if slots:
+        told = f"HEARTH_CARD is {settings.card}: the one at {slots[0].bus_id} is left alone"
+        return warn("card", told, "unset HEARTH_CARD")
+    if settings.card == "virtual":
+        return well("card", "software, as HEARTH_CARD says")
+    (finding,) = look_at_bus(machine, slots, is_wanted=False)
+    return finding
 
 
 def asking(machine: Machine, settings: Settings) -> Callable[[], str]:

@@ -258,6 +258,11 @@ def test_what_is_wrong_is_named_with_its_remedy(
     assert worst(groups) is max((each.status for each in faults(groups)), key=list(Status).index)
 
 
+def test_a_death_that_life_has_followed_is_past(quick: Bench, settings: Settings) -> None:
+    quick.outputs["dmesg"] = Ran(0, "device 1: dead!\n### Dev 1 Firmware loading ###\ndevice 1: alive!\n")
+    assert faults(look(quick, settings)) == []
+
+
 def test_a_firmware_of_another_version_fails(
     quick: Bench, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -314,6 +319,25 @@ def test_a_laptop_without_a_card_may_serve_and_is_told_so(tmp_path: Path, settin
     assert "software stands in" in fault.told
     assert worst(groups) is WARN
     assert not any("axcl" in line for line in bench.ran)
+
+
+def test_a_card_that_is_asked_for_and_not_there_fails(tmp_path: Path, settings: Settings) -> None:
+    bench = Bench(tmp_path, architecture="x86_64")
+    found = faults(look(bench, settings.model_copy(update={"card": "axcl"})))
+    assert [(each.subject, each.status) for each in found] == [
+        ("card", FAIL),
+        ("library", FAIL),
+        ("axcl-smi", FAIL),
+    ]
+
+
+def test_software_that_is_asked_for_is_well_and_a_card_beside_it_is_mentioned(
+    bench: Bench, tmp_path: Path, settings: Settings
+) -> None:
+    asked = settings.model_copy(update={"card": "virtual"})
+    assert faults(look(Bench(tmp_path / "laptop", architecture="x86_64"), asked)) == []
+    (fault,) = faults(look(bench, asked))
+    assert (fault.subject, fault.status, fault.fix) == ("card", WARN, "unset HEARTH_CARD")
 
 
 def test_a_pi_without_its_card_is_told_where_to_begin(tmp_path: Path, settings: Settings) -> None:
