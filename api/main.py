@@ -15,7 +15,7 @@ from kombu.exceptions import OperationalError
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
-from api import device, docs, queue, system
+from api import device, docs, queue, stock, system
 from api.a1111 import routes as a1111
 from api.auth import Keys
 from api.board import Board
@@ -39,6 +39,7 @@ from tasks.journal import Journals
 _ROOMS = (
     chat,
     images,
+    stock,
     models,
     ollama,
     jobs,
@@ -48,7 +49,7 @@ _ROOMS = (
     device,
     docs,
 )
-"""What has routes."""
+"""What has routes. ``stock`` stands before ``models``, which takes any name below its path."""
 
 _ABOUT = """Keeps the models warm and the card cool: an inference server for a small computer with an NPU.
 

@@ -33,7 +33,9 @@ jobs = typer.Typer(
     rich_markup_mode=None,
 )
 queue = typer.Typer(help="What waits and runs; pause it, resume it.", rich_markup_mode=None)
-models = typer.Typer(help="The models found.", no_args_is_help=True, rich_markup_mode=None)
+models = typer.Typer(
+    help="The models found; load them, unload them.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(jobs, name="jobs")
 app.add_typer(models, name="models")
 app.add_typer(queue, name="queue")
@@ -325,6 +327,31 @@ def queue_resume(
 
     with Client(url, api_key) as client:
         resume(client, {"class": job_class, "model": model}, as_json=as_json)
+
+
+ModelArgument = Annotated[str, typer.Argument(help="The model's id, or an alias.", metavar="MODEL")]
+
+
+@models.command("load")
+def models_load(model: ModelArgument, url: Url = None, api_key: ApiKey = None, as_json: Json = False) -> None:
+    """Bring a model to the card ahead of its jobs, and wait until it is there."""
+    from cli.client import Client
+    from cli.models import manage
+
+    with Client(url, api_key) as client:
+        raise typer.Exit(manage(client, "load", model, as_json=as_json))
+
+
+@models.command("unload")
+def models_unload(
+    model: ModelArgument, url: Url = None, api_key: ApiKey = None, as_json: Json = False
+) -> None:
+    """Take a model off the card. Its next job brings it back."""
+    from cli.client import Client
+    from cli.models import manage
+
+    with Client(url, api_key) as client:
+        raise typer.Exit(manage(client, "unload", model, as_json=as_json))
 
 
 @app.command(context_settings=_PASS_ON)

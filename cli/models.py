@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from cli.client import Client
+from cli.follow import follow
 from cli.output import print_json, print_table, size
 
 _COLUMNS = ("model", "kind", "family", "size", "needs", "context", "state")
@@ -17,6 +19,19 @@ def ls(client: Client, *, as_json: bool) -> None:
         return
     everything = [*found["data"], *found.get("unusable", [])]
     print_table(_COLUMNS, (_row(model) for model in everything), empty="no models found")
+
+
+def manage(client: Client, action: str, model: str, *, as_json: bool) -> int:
+    """Load or unload, and wait for it. Returns 0 when it came to pass, else 1."""
+    job = client.post(f"/v1/models/{action}", {"model": model})
+    end = follow(client, job["id"], is_quiet=as_json)
+    if as_json:
+        print_json(client.get(f"/v1/jobs/{job['id']}"))
+    elif end.fault is None:
+        sys.stdout.write(f"{job['model']} is {'on' if action == 'load' else 'off'} the card\n")
+    if end.fault is not None:
+        sys.stderr.write(f"hearth: {end.fault}\n")
+    return 0 if end.fault is None else 1
 
 
 def _row(model: dict[str, Any]) -> tuple[str, ...]:

@@ -85,6 +85,8 @@ def _default(field: FieldInfo) -> str:
     value = field.default
     if value is None:
         return "not set"
+    if value == ():
+        return "none"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, float) and value.is_integer():

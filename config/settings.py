@@ -175,6 +175,11 @@ class ModelSettings(_Group):
     probe has shown that card, firmware and package do it right."""
     margin_mib: Annotated[int, Field(ge=0)] = 256
     """Card memory, in MiB, that models leave free on a real card; below it nothing more is loaded."""
+    pinned: tuple[str, ...] = ()
+    """Ids of models that, once loaded, stay on the card: others never push them off."""
+    preload: tuple[str, ...] = ()
+    """Ids of models to load when the worker starts, in this order. None named: the chat model, if there is
+    only one."""
     prefill: Literal["auto", "chunk", "decode"] = "auto"
     """How prompts go through the layers: by chunks, or token by token, which is slower by far. ``auto``: by
     chunks where a probe has shown that they give the same."""

@@ -92,7 +92,9 @@ def _steady_now() -> datetime:
     return _STARTED_AT + timedelta(seconds=time.monotonic() - _STARTED_S)
 
 
-app = Celery("hearth", set_as_current=True, include=["tasks.chat", "tasks.image", "tasks.monitor"])
+app = Celery(
+    "hearth", set_as_current=True, include=["tasks.chat", "tasks.image", "tasks.model", "tasks.monitor"]
+)
 _settings: Settings | None = None
 
 

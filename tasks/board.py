@@ -149,7 +149,7 @@ class Residents:
     """What is on the card, told by the process that owns it. ``name`` and ``firmware`` are the card's own.
 
     ``left_ms``: when each model that was there was last replaced, that is, when what took its place was
-    ready. ``load_ms``: what bringing each took last time.
+    ready. ``load_ms``: what bringing each took last time. ``pinned``: those that make no room for others.
     """
 
     epoch: int
@@ -162,6 +162,7 @@ class Residents:
     models: tuple[Resident, ...] = field(default_factory=tuple)
     left_ms: Mapping[str, float] = field(default_factory=dict)
     load_ms: Mapping[str, float] = field(default_factory=dict)
+    pinned: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

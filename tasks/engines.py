@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from tasks.events import Event, Finished
-from tasks.jobs import ChatJob, ImageJob
+from tasks.jobs import ChatJob, ImageJob, ModelJob
 
 
 class Verdict(StrEnum):
@@ -87,10 +87,21 @@ class ImageEngine(Protocol):
         ...
 
 
+class ModelEngine(Protocol):
+    def manage(self, job: ModelJob, *, signals: Signals) -> Iterator[Event]:
+        """Bring the job's model to the card or take it off; yield ``Loading`` and at last ``Finished``.
+
+        Raises:
+            JobError: what the client may be told.
+        """
+        ...
+
+
 @dataclass(slots=True)
 class Engines:
     chat: ChatEngine | None = None
     image: ImageEngine | None = None
+    models: ModelEngine | None = None
 
 
 _ENGINES = Engines()

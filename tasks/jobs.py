@@ -22,6 +22,7 @@ ANONYMOUS = "anonymous"
 class JobKind(StrEnum):
     CHAT = "chat"
     IMAGE = "image"
+    MODEL = "model"
 
 
 class JobClass(StrEnum):
@@ -239,7 +240,17 @@ class ImageJob:
     kind: Literal[JobKind.IMAGE] = JobKind.IMAGE
 
 
-Job = ChatJob | ImageJob
+@dataclass(frozen=True, slots=True)
+class ModelJob:
+    """Bring ``model`` to the card, or take it off. It makes nothing; its journal tells the progress."""
+
+    submission: Submission
+    model: str
+    action: Literal["load", "unload"]
+    kind: Literal[JobKind.MODEL] = JobKind.MODEL
+
+
+Job = ChatJob | ImageJob | ModelJob
 """Every kind of job there is; told apart by ``kind``."""
 
 _ADAPTER: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind")])

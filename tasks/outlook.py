@@ -49,6 +49,7 @@ def facts(
             **{model.model: model.size_bytes for model in here},
         },
         capacity_bytes=residents.memory_total_bytes,
+        pinned=frozenset(residents.pinned),
     )
 
 

@@ -27,7 +27,8 @@ class Facts:
     ``held`` is why nothing may run now, None when the card may work. ``residents`` are the models on the
     card, the least recently used first; None: nobody has told, and every model counts as being there.
     ``left_ms``: when a model was last replaced, that is, when what took its place was ready. ``load_ms``:
-    what loading takes, ``needs_bytes``: what it needs of the card's ``capacity_bytes``.
+    what loading takes, ``needs_bytes``: what it needs of the card's ``capacity_bytes``. ``pinned``: models
+    that make no room for others.
     """
 
     queues: frozenset[QueueName]
@@ -40,6 +41,7 @@ class Facts:
     load_ms: Mapping[str, float] = field(default_factory=dict)
     needs_bytes: Mapping[str, int] = field(default_factory=dict)
     capacity_bytes: int = 0
+    pinned: frozenset[str] = frozenset()
 
 
 def level(facts: Facts) -> tuple[QueueName, ...]:
@@ -77,8 +79,11 @@ def after_loading(model: str, facts: Facts) -> tuple[str, ...]:
     residents = tuple(name for name in facts.residents or () if name != model)
     if model not in (facts.residents or ()):
         need = facts.needs_bytes.get(model, 0)
-        while residents and _used_bytes(residents, facts) + need > facts.capacity_bytes:
-            residents = residents[1:]
+        while _used_bytes(residents, facts) + need > facts.capacity_bytes:
+            oldest = next((name for name in residents if name not in facts.pinned), None)
+            if oldest is None:
+                break
+            residents = tuple(name for name in residents if name != oldest)
     return (*residents, model)
 
 

@@ -103,7 +103,7 @@ class CardOwner:
         ask_for_reading()
 
     def settle(self) -> None:
-        """Load the only chat model there is, so that the first request need not wait for it."""
+        """Load what the settings name, or the only chat model: the first request need not wait for it."""
         try:
             self._residency.preload()
         except Exception:
@@ -197,9 +197,16 @@ def boot(link: Link, models: Callable[[], Models] = models_here) -> CardOwner:
     epoch = _take_over(card.info.id, client, config, stop)
     room = models()
     residency = Residency(
-        card, epoch, client, lambda: room.scan(config), room.loading, stop.is_set, room.find_sketch
+        card,
+        epoch,
+        client,
+        lambda: room.scan(config),
+        room.loading,
+        stop.is_set,
+        room.find_sketch,
+        config.models,
     )
-    engines().chat = engines().image = residency
+    engines().chat = engines().image = engines().models = residency
     owner = CardOwner(card, epoch, client, residency, stop)
     owner.announce(link)
     log.info("card %s is ours, epoch %d, pid %d", card.info.id, epoch, os.getpid())

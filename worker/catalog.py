@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import redis
 
 from config.settings import Settings
+from hardware.card import CardInfo
 from models.catalog import DEMO_PACKAGES
 from models.need import NEEDS
 from tasks import board, keys
 
 log = logging.getLogger("hearth.monitor")
 
+MIB = 1 << 20
 _DEPTH = 3
 """How deep below a model directory files are looked at: package, its parts, their parts."""
 
@@ -55,6 +58,24 @@ class CatalogWatch:
             if model.problem is not None:
                 log.warning("catalog: %s cannot be used: %s", model.id, model.problem)
         return True
+
+
+def fitting(catalog: board.Catalog, cards: Sequence[CardInfo], margin_mib: int) -> board.Catalog:
+    """The catalog, with a word at every model that no card could ever hold: its jobs are refused at once."""
+    rooms = [card.memory_bytes - (0 if card.is_virtual else margin_mib * MIB) for card in cards]
+    return replace(catalog, models=tuple(_judged(model, max(rooms, default=0)) for model in catalog.models))
+
+
+def _judged(model: board.Model, room_bytes: int) -> board.Model:
+    need_bytes = model.needs_bytes
+    if model.problem is not None or need_bytes is None or not 0 < room_bytes < need_bytes:
+        return model
+    needs, room = (f"{size / MIB:,.0f} MiB" for size in (need_bytes, room_bytes))
+    return replace(
+        model,
+        problem=f"it needs {needs} of card memory and no card here has more than {room} for it; "
+        "take a smaller one, or one quantised to fewer bits",
+    )
 
 
 def signature(places: Sequence[Path], files: Sequence[Path] = ()) -> Signature:

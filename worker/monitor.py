@@ -27,7 +27,7 @@ from tasks.connection import connect
 from tasks.monitor import duties
 from tasks.reaper import Reaper
 from worker import governor
-from worker.catalog import CatalogWatch
+from worker.catalog import CatalogWatch, fitting
 from worker.history import KEPT, History
 from worker.rescue import STALE_S, Rescue
 from worker.service import Pulse, Service, serve
@@ -64,7 +64,7 @@ class Monitor:
         self._read = read or Sensors().read
         self._watched: dict[str, _Watched] = {}
         self._reaper = Reaper(client, settings)
-        self._catalog = CatalogWatch(client, settings, scan)
+        self._catalog = CatalogWatch(client, settings, self._scan)
 
     def poll(self) -> None:
         """Read every card's health, tell it, hold or release. A Redis that is away is logged, not raised."""
@@ -83,6 +83,9 @@ class Monitor:
             self._catalog.look()
         except (redis.RedisError, OSError) as error:
             log.warning("cannot publish the catalog: %s", error)
+
+    def _scan(self, settings: Settings) -> board.Catalog:
+        return fitting(scan(settings), self._cards(settings), settings.models.margin_mib)
 
     def _poll(self, info: CardInfo, limits: ThermalSettings) -> None:
         watched = self._watched.get(info.id) or self._begin(info, limits)

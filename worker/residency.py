@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 import redis
 
+from config.settings import ModelSettings
 from hardware.card import Card
 from hardware.errors import CardLost, CardTimeout, HardwareError, OutOfCardMemory
 from models.boundary import translate
@@ -28,8 +29,8 @@ from tasks.errors import (
     UnknownModel,
     Unsupported,
 )
-from tasks.events import Event, Finished, Loading
-from tasks.jobs import ChatJob, ImageJob, JobKind
+from tasks.events import Event, Finished, Loading, Timings, Usage
+from tasks.jobs import ChatJob, FinishReason, ImageJob, JobKind, ModelJob
 from worker.ledger import Ledger
 
 log = logging.getLogger("hearth.residency")
@@ -119,6 +120,7 @@ class Residency:
         load: Loader,
         is_stopping: Callable[[], bool],
         find_sketch: Callable[[ImageJob], Sketch | None] = lambda job: None,
+        options: ModelSettings = ModelSettings(),  # noqa: B008  # frozen
     ) -> None:
         self._card = card
         self._epoch = epoch
@@ -127,6 +129,7 @@ class Residency:
         self._loader = load
         self._is_stopping = is_stopping
         self._find_sketch = find_sketch
+        self._options = options
         self._seats: OrderedDict[str, _Seat] = OrderedDict()
         self._lock = threading.Lock()
         self._published_s = 0.0
@@ -139,7 +142,7 @@ class Residency:
     def stream(self, job: ChatJob, *, emitted: Sequence[int], signals: Signals) -> Iterator[Event]:
         """See ``ChatEngine``. A job that had to wait for its model finds the milliseconds in its timings."""
         with self._noticing_loss():
-            seat, load_ms = yield from self._bring(job, signals)
+            seat, load_ms = yield from self._bring(job.model, None, signals)
             if not isinstance(seat.model, LoadedChat):
                 raise Unsupported(f"{seat.name} draws pictures, it does not chat", param="model")
             for event in seat.model.stream(job, emitted, signals):
@@ -152,27 +155,54 @@ class Residency:
         if found is not None:
             return found
         with self._noticing_loss():
-            seat, load_ms = yield from self._bring(job, signals)
+            size = PictureSize(job.width_px, job.height_px)
+            seat, load_ms = yield from self._bring(job.model, size, signals)
             if not isinstance(seat.model, LoadedPictures):
                 raise Unsupported(f"{seat.name} answers chats, it does not draw", param="model")
             sketch = yield from seat.model.draw(job, signals, load_ms)
             self._use(seat)
         return sketch
 
+    def manage(self, job: ModelJob, *, signals: Signals) -> Iterator[Event]:
+        """See ``ModelEngine``. What is there already, or gone already, is no fault."""
+        load_ms = 0.0
+        with self._noticing_loss():
+            if job.action == "load":
+                size = _first_size(self._usable(job.model))
+                _, load_ms = yield from self._bring(job.model, size, signals)
+            elif job.model in self._seats:
+                self._unload(job.model, "because somebody asked for it")
+        yield Finished(FinishReason.STOP, Usage(0, 0), Timings(load_ms=load_ms))
+
     def preload(self) -> None:
-        """Load the chat model when there is exactly one that can be used; what goes wrong is only logged."""
-        chats = [model for model in self._scan().models if model.kind == JobKind.CHAT]
-        usable = [model for model in chats if model.problem is None]
-        if len(usable) != 1:
-            return
-        try:
-            with self._noticing_loss():
-                for _ in self._load(usable[0], None):
-                    pass
-        except JobError as error:
-            log.warning("could not load %s ahead of its first job: %s", usable[0].id, error)
-        except Shutdown:
-            log.info("stopped while loading %s", usable[0].id)
+        """Load the models that the settings name, or else the chat model when there is exactly one.
+
+        What goes wrong is only logged.
+        """
+        for model in self._wanted_first():
+            try:
+                with self._noticing_loss():
+                    for _ in self._load(model, _first_size(model)):
+                        pass
+            except JobError as error:
+                log.warning("could not load %s ahead of its first job: %s", model.id, error)
+            except Shutdown:
+                log.info("stopped while loading %s", model.id)
+                return
+            if self.is_lost:
+                return
+
+    def _wanted_first(self) -> list[board.Model]:
+        catalog = self._scan()
+        usable = [model for model in catalog.models if model.problem is None]
+        if not self._options.preload:
+            chats = [model for model in usable if model.kind == JobKind.CHAT]
+            return chats if len(chats) == 1 else []
+        found = [catalog.find(name) for name in self._options.preload]
+        for name, model in zip(self._options.preload, found, strict=True):
+            if model not in usable:
+                log.warning("models.preload names %s, which is not there or cannot be used", name)
+        return [model for model in found if model is not None and model in usable]
 
     def close(self) -> None:
         """Unload everything, the last used first. A lost card is left alone."""
@@ -211,6 +241,7 @@ class Residency:
             models=models,
             left_ms=self._ledger.left_ms,
             load_ms=self._ledger.load_ms,
+            pinned=tuple(name for name in self._seats if name in self._options.pinned),
         )
         where = [keys.epoch(info.id), keys.residents(info.id)]
         self._publish_script(keys=where, args=[self._epoch, board.encode(fact)])
@@ -221,16 +252,15 @@ class Residency:
             self.publish()
 
     def _bring(
-        self, job: ChatJob | ImageJob, signals: Signals
+        self, name: str, size: PictureSize | None, signals: Signals
     ) -> Generator[Event, None, tuple[_Seat, float]]:
-        """The seat of the job's model, with all the job needs, and the milliseconds that took."""
+        """The seat of a model, with what pictures of ``size`` need, and the milliseconds that took."""
         started_s = time.monotonic()
-        size = PictureSize(job.width_px, job.height_px) if isinstance(job, ImageJob) else None
-        seat = self._seats.get(job.model)
+        seat = self._seats.get(name)
         if seat is not None and not _lacks(seat, size):
             self._use(seat)
             return seat, 0.0
-        model = self._usable(job.model)
+        model = self._usable(name)
         seat = self._seats.get(model.id)
         if seat is None or _lacks(seat, size):
             work = self._load(model, size) if seat is None else self._enlarge(seat, size)
@@ -251,6 +281,7 @@ class Residency:
     def _load(self, model: board.Model, size: PictureSize | None) -> Iterator[Files]:
         """Put a model on the card, and on a seat. Raises JobError."""
         started_s = time.monotonic()
+        self._budget(model)
         loaded = yield from self._making_room(model.id, lambda: self._loader(self._card, model, size))
         with self._lock:
             self._seats[model.id] = _Seat(model.id, loaded, _now_ms())
@@ -258,6 +289,22 @@ class Residency:
         self._publish_quietly()
         mib = loaded.size_bytes / 2**20
         log.info("loaded %s: %.0f MiB in %.1f s", model.id, mib, time.monotonic() - started_s)
+
+    def _budget(self, model: board.Model) -> None:
+        """Make room before anything is loaded: what does not fit fails late, and on a real card badly.
+
+        Raises:
+            LoadFailed: it could not fit an empty card.
+        """
+        if model.needs_bytes is None:
+            return
+        margin_bytes = 0 if self._card.info.is_virtual else self._options.margin_mib << 20
+        need_bytes = model.needs_bytes + margin_bytes
+        if need_bytes > self._card.memory().total_bytes:
+            raise LoadFailed(f"{model.id} needs {_mib(need_bytes)} of card memory, more than there is")
+        while self._card.memory().free_bytes < need_bytes:
+            if not self._trim() and not self._evict(but=model.id):
+                return  # an estimate may be too high; the card has the last word
 
     def _enlarge(self, seat: _Seat, size: PictureSize | None) -> Iterator[Files]:
         """Load another size of a picture model that is on the card. Raises JobError."""
@@ -281,7 +328,8 @@ class Residency:
                 if isinstance(reason, OutOfCardMemory):
                     if not self._trim() and not self._evict(but=name):
                         raise LoadFailed(
-                            f"{name} does not fit the card, even with nothing else on it: {reason}"
+                            f"{name} does not fit the card, even with {self._left_on(but=name)} on it: "
+                            f"{reason}"
                         ) from error
                 elif isinstance(error, HardwareError):
                     raise translate(error) from error
@@ -316,16 +364,24 @@ class Residency:
         return freed_bytes > 0
 
     def _evict(self, but: str) -> bool:
-        """Unload the model that was not used for longest. False: there is no other than ``but``."""
-        oldest = next((name for name in self._seats if name != but), None)
+        """Unload the model not used for longest, ``but`` and pinned ones aside. False: there is none."""
+        movable = (name for name in self._seats if name != but and name not in self._options.pinned)
+        oldest = next(movable, None)
         if oldest is None:
             return False
-        with self._lock:
-            seat = self._seats.pop(oldest)
-        seat.model.close()
-        log.info("unloaded %s to make room", oldest)
-        self._publish_quietly()
+        self._unload(oldest, "to make room")
         return True
+
+    def _unload(self, name: str, why: str) -> None:
+        with self._lock:
+            seat = self._seats.pop(name)
+        seat.model.close()
+        log.info("unloaded %s %s", name, why)
+        self._publish_quietly()
+
+    def _left_on(self, but: str) -> str:
+        pinned = [name for name in self._seats if name != but]
+        return f"only {' and '.join(pinned)}, which are pinned," if pinned else "nothing else"
 
     def _use(self, seat: _Seat) -> None:
         with self._lock:
@@ -354,6 +410,15 @@ class Residency:
 def _lacks(seat: _Seat, size: PictureSize | None) -> bool:
     """Whether a picture model on the card cannot draw ``size`` yet."""
     return size is not None and isinstance(seat.model, LoadedPictures) and not seat.model.has(size)
+
+
+def _first_size(model: board.Model) -> PictureSize | None:
+    """The size that a picture model is loaded for when nobody has said which."""
+    return model.pictures.sizes[0] if model.pictures is not None and model.pictures.sizes else None
+
+
+def _mib(size_bytes: int) -> str:
+    return f"{size_bytes / 2**20:,.0f} MiB"
 
 
 def _told(name: str, work: Iterator[Files]) -> Iterator[Loading]:

@@ -90,7 +90,7 @@ local function end_job(id, state, event, now, journal_ttl_ms)
   if r[1] == 'running' then
     local run_ms = math.max(0, math.floor(now - tonumber(r[4])))
     redis.call('HINCRBY', job, 'run_ms', run_ms)
-    if state == 'succeeded' then learn(job, r[3], run_ms, now) end
+    if state == 'succeeded' and redis.call('HGET', job, 'kind') ~= 'model' then learn(job, r[3], run_ms, now) end
   else
     redis.call('HINCRBY', job, 'queued_ms', math.max(0, math.floor(now - tonumber(r[5]))))
   end

@@ -157,6 +157,8 @@ class StandIn:
         if isinstance(claim.job, ImageJob):
             painting.paint(claim, claim.job, ArtifactStore(self.settings.data_dir), self._stop)
             return
+        if not isinstance(claim.job, ChatJob):
+            raise TypeError(f"this worker has nothing for {claim.job.kind} jobs")
         asked = claim.job.messages[-1].content
         order, _, rest = asked.partition(" ")
         made, said = 0, Made()

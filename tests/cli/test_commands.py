@@ -245,3 +245,12 @@ def test_pausing_and_resuming_send_only_what_was_given(server: Server, capsys: C
     assert json.loads(capsys.readouterr().out) == QUEUE
     queue.resume(server.client(), {"class": None, "model": None}, as_json=True)
     assert server.sent("POST") == [{"model": "hearth-chat"}, {}]
+
+
+@pytest.mark.parametrize(("action", "told"), [("load", "on"), ("unload", "off")])
+def test_a_model_is_loaded_and_waited_for(server: Server, capsys: Captured, action: str, told: str) -> None:
+    server.routes[f"POST /v1/models/{action}"] = httpx.Response(202, json={**JOB, "kind": "model"})
+    events_of(server, event(1, type="loading", model="hearth-chat", done=1, total=1), ANSWER[-1])
+    assert models.manage(server.client(), action, "hearth", as_json=False) == 0
+    assert capsys.readouterr().out == f"hearth-chat is {told} the card\n"
+    assert server.sent("POST") == [{"model": "hearth"}]

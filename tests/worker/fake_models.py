@@ -91,7 +91,9 @@ class PaintingModel:
             with signals.calling_card(5.0):
                 time.sleep(float(job.submission.metadata.get("step_ms", "0")) / 1000)
             yield StepDone(step, job.steps)
-        (settings().data_dir / "drawn").open("a").write(f"{job.submission.id}\n")
+        if settings().data_dir.is_dir():
+            with (settings().data_dir / "drawn").open("a") as drawn:
+                drawn.write(f"{job.submission.id}\n")
         return DrySketch(job, load_ms)
 
     def trim(self) -> int:

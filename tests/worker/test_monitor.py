@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ from hardware.virtual.state import CardState, Fault
 from models.need import NEEDS
 from tasks import board, keys
 from tasks.connection import connect
+from worker.catalog import MIB, fitting
 from worker.monitor import Monitor
 
 CARD = "virtual-0"
@@ -273,3 +274,17 @@ def test_the_catalog_is_published_at_once_and_after_a_change_has_come_to_rest(
     sweep()
     sweep()
     assert store.get(keys.CATALOG) != before
+
+
+def test_a_model_that_no_card_could_hold_says_so_in_the_catalog() -> None:
+    needs = (("fits", 90 * MIB), ("does not", 91 * MIB), ("unknown", None))
+    models = tuple(board.Model(name, "chat", "", 0, 0, needs_bytes=need) for name, need in needs)
+    catalog = board.Catalog(0, models)
+    card = CardInfo("c0", "", 0, "", 100 * MIB, "", is_virtual=False)
+    told = fitting(catalog, [card], margin_mib=10)
+    assert [model.problem is None for model in told.models] == [True, False, True]
+    problem = told.models[1].problem
+    assert problem is not None
+    assert "needs 91 MiB of card memory and no card here has more than 90 MiB" in problem
+    assert fitting(catalog, [replace(card, is_virtual=True)], margin_mib=10) == catalog
+    assert fitting(catalog, [replace(card, memory_bytes=0)], margin_mib=0) == catalog, "nobody knows its size"

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -17,8 +18,11 @@ from config.settings import CHECKOUT, read_settings
 from hardware.choose import open_card
 from tasks import board, keys
 from tasks.app import app, configure
+from tasks.connection import connect_async
 from tasks.events import Finished, Loading, Queued, Started
+from tasks.jobs import ANONYMOUS, JobClass, ModelJob, Submission, new_job_id
 from tasks.pauses import Pause
+from tasks.submit import submit
 from tests.worker.fake_models import model
 from tests.worker.processes import BOOT_PATIENCE_S, CARD, House, Service, counted, house, until
 
@@ -306,3 +310,15 @@ async def test_a_card_too_hot_for_its_models_is_emptied_and_its_job_goes_on_late
     assert home.until_ended(job) == "succeeded"
     assert home.text(job) == counted(200)
     assert home.field(job, "strikes") == "0"
+
+
+async def test_a_model_job_loads_and_unloads(home: House, npu: Service) -> None:
+    steps: tuple[tuple[Literal["load", "unload"], bool], ...] = (("load", True), ("unload", False))
+    for action, here in steps:
+        about = Submission(new_job_id(), ANONYMOUS, JobClass.CHAT, int(time.time() * 1000))
+        async with connect_async(home.settings) as client:
+            await submit(client, ModelJob(about, "beta", action), home.settings)
+        assert home.until_ended(about.id) == "succeeded"
+        told = board.decode(board.Residents, home.store.get(keys.residents(CARD)))
+        assert told is not None
+        assert ("beta" in [model.model for model in told.models]) is here

@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from config.settings import VirtualCardSettings
+from config.settings import ModelSettings, VirtualCardSettings
 from hardware.card import Card
 from hardware.errors import CardLost, GraphRejected
 from hardware.virtual.card import VirtualCard
@@ -29,6 +30,7 @@ from tasks.jobs import (
     JobClass,
     JobId,
     Message,
+    ModelJob,
     Sampling,
     Submission,
     new_job_id,
@@ -368,3 +370,73 @@ def test_a_picture_that_was_drawn_before_needs_no_model(residency: Residency, sh
     events, _ = draw(residency, job)
     assert events == []
     assert shelf.loads == []
+
+
+def manage(residency: Residency, name: str, action: Literal["load", "unload"]) -> list[Event]:
+    submission = Submission(new_job_id(), ANONYMOUS, JobClass.CHAT, 0)
+    return list(residency.manage(ModelJob(submission, name, action), signals=Calm()))
+
+
+def test_a_model_can_be_brought_and_taken_off_ahead_of_its_jobs(
+    residency: Residency, shelf: Shelf, resident: Callable[[], list[str]]
+) -> None:
+    events = manage(residency, "a", "load")
+    assert (kinds(events)[0], kinds(events)[-1]) == (Loading, Finished)
+    assert resident() == ["a"]
+    assert kinds(manage(residency, "a", "load")) == [Finished]
+    assert kinds(manage(residency, "a", "unload")) == [Finished]
+    assert resident() == []
+    assert kinds(manage(residency, "a", "unload")) == [Finished]
+    assert shelf.loads == ["a"]
+
+
+def with_options(card: VirtualCard, store: redis.Redis, shelf: Shelf, **options: Any) -> Residency:
+    store.set(keys.epoch(card.info.id), EPOCH)
+    return Residency(
+        card, EPOCH, store, shelf.scan, shelf.loading, lambda: False, options=ModelSettings(**options)
+    )
+
+
+def test_a_pinned_model_makes_no_room_for_others(
+    card: VirtualCard, store: redis.Redis, shelf: Shelf, resident: Callable[[], list[str]]
+) -> None:
+    residency = with_options(card, store, shelf, pinned=("a",))
+    for name in ("a", "b", "c"):
+        answer(residency, name)
+    assert resident() == ["a", "c"]
+    with pytest.raises(LoadFailed, match="even with only a, which are pinned, on it"):
+        answer(residency, "huge")
+    residency.close()
+
+
+def test_room_is_made_before_a_model_of_known_need_is_loaded(
+    card: VirtualCard, store: redis.Redis, shelf: Shelf, resident: Callable[[], list[str]]
+) -> None:
+    shelf.models.append(replace(model("frugal", MIB), needs_bytes=40 * MIB))
+    residency = with_options(card, store, shelf)
+    answer(residency, "a")
+    answer(residency, "frugal")
+    assert resident() == ["frugal"], "what is needed counts, not what happens to be taken first"
+    residency.close()
+
+
+def test_what_could_not_fit_an_empty_card_is_not_even_tried(
+    card: VirtualCard, store: redis.Redis, shelf: Shelf, resident: Callable[[], list[str]]
+) -> None:
+    shelf.models.append(replace(model("giant", MIB), needs_bytes=65 * MIB))
+    residency = with_options(card, store, shelf)
+    answer(residency, "a")
+    with pytest.raises(LoadFailed, match="more than there is"):
+        answer(residency, "giant")
+    assert resident() == ["a"]
+    assert "giant" not in shelf.loads
+    residency.close()
+
+
+def test_the_models_that_the_settings_name_are_loaded_first(
+    card: VirtualCard, store: redis.Redis, shelf: Shelf, resident: Callable[[], list[str]]
+) -> None:
+    residency = with_options(card, store, shelf, preload=("b", "nobody", "a"))
+    residency.preload()
+    assert resident() == ["b", "a"]
+    residency.close()
