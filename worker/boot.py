@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -39,6 +39,9 @@ log = logging.getLogger("hearth.card")
 
 STOP_LOOK_S = 0.1
 BEAT_S = 1.0
+PROBE_EVERY_S = 5.0
+PROBE_LIMIT_S = 10.0
+"""Asking a card whether it is there takes milliseconds."""
 HEARTBEAT_TTL_S = 10.0
 FIRST_READING_EXPIRES_S = 30.0
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
@@ -86,6 +89,8 @@ class CardOwner:
         self._residency = residency
         self._stop = stop
         self._hold: board.Hold | None = None
+        self._probed_s = float("-inf")
+        self._probe_since_ms: int | None = None
         self._gone = threading.Event()
         self._beat = threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True)
 
@@ -112,12 +117,26 @@ class CardOwner:
             log.exception("could not load a model ahead of its first job")
 
     def attend(self) -> None:
-        """Take everything off a card that is too hot to keep it. Raises HardwareError when that fails."""
+        """Take everything off a card that is too hot to keep it; ask one that cannot be read if it is there.
+
+        Raises HardwareError when unloading fails.
+        """
+        if self._hold is not None and self._hold.reason == "telemetry":
+            self._probe()
         if self._hold is not None and self._hold.unload and self._residency.residents:
             log.warning("the card is too hot to keep its models")
             self._residency.close()
             with suppress(redis.RedisError):
                 self._residency.publish()
+
+    def _probe(self) -> None:
+        """A card that is lost while nobody works on it would be noticed by nobody: no job is begun on it."""
+        if time.monotonic() - self._probed_s < PROBE_EVERY_S:
+            return
+        self._probe_since_ms = int(time.time() * 1000)
+        self._residency.probe()
+        self._probe_since_ms = None
+        self._probed_s = time.monotonic()
 
     def leave(self) -> None:
         """Finish what is drawn, unload in order, close the card, stop beating. A lost card is left alone."""
@@ -145,7 +164,10 @@ class CardOwner:
         return board.decode(board.Hold, found if isinstance(found, bytes) else None)
 
     def _publish_heartbeat(self) -> None:
-        beat = board.encode(heartbeat(self._residency.loading))
+        told = heartbeat(self._residency.loading)
+        if self._probe_since_ms is not None:
+            told = replace(told, call_since_ms=self._probe_since_ms, call_limit_s=PROBE_LIMIT_S)
+        beat = board.encode(told)
         self._client.set(keys.heartbeat(self.card.info.id), beat, px=int(HEARTBEAT_TTL_S * 1000))
 
 

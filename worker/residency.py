@@ -37,6 +37,7 @@ log = logging.getLogger("hearth.residency")
 
 _EVENT_EVERY_S = 0.1
 _PUBLISH_EVERY_S = 5.0
+_PROBE_BYTES = 4096
 _LOAD_PATIENCE_S = 60.0
 _SLOWEST_LOAD_BYTES_S = 20_000_000
 """A load slower than this, once its patience is over, is a hang: the slowest link carries twenty times it."""
@@ -203,6 +204,13 @@ class Residency:
             if model not in usable:
                 log.warning("models.preload names %s, which is not there or cannot be used", name)
         return [model for model in found if model is not None and model in usable]
+
+    def probe(self) -> None:
+        """Send a page to the card and back; ``is_lost`` tells whether it was there."""
+        with suppress(JobError, HardwareError), self._noticing_loss():
+            buffer = self._card.allocate(_PROBE_BYTES)
+            buffer.read(0, _PROBE_BYTES)
+            buffer.close()
 
     def close(self) -> None:
         """Unload everything, the last used first. A lost card is left alone."""

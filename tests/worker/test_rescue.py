@@ -74,3 +74,11 @@ async def test_a_process_that_is_stuck_in_a_dead_card_is_ended_after_the_reboot(
     monitor = home.running("monitor")
     assert monitor is not None
     assert f"card {CARD} is stuck: job {job} has been in one call" in monitor.log
+
+
+async def test_a_card_that_is_lost_while_nobody_works_on_it_is_noticed(home: House, card: CardState) -> None:
+    boots = card.orders().boots
+    card.order(fault=Fault.LOST)
+    until(lambda: card.orders().boots == boots + 1, "the reboot", PATIENCE_S)
+    until(lambda: not home.store.exists(keys.hold(CARD)), "the release", PATIENCE_S)
+    assert home.until_ended(await home.submit(tokens=3)) == "succeeded"
