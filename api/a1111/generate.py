@@ -12,14 +12,13 @@ from api import auth, context
 from api.a1111 import calls, checkpoints, options, policy
 from api.a1111.info import Answer, Drawn
 from api.a1111.schemas import GenerateAnswer, GenerateRequest, Img2ImgRequest, Txt2ImgRequest
-from api.asked import keeps, warning_header
+from api.asked import keeps
 from api.context import Context
 from api.errors import Problem, Refusal, of_end, shutting_down
 from api.limits import read_json
 from api.openai.chat import idempotency
 from api.openai.request import validated
-from api.pictures import inputs
-from api.pictures.call import all_ends, ask, read
+from api.pictures import call, inputs
 from api.pictures.drawing import Origin, abilities, image_jobs
 from api.respond import body_schema
 from api.terms import Terms
@@ -42,7 +41,7 @@ _Asked = TypeVar("_Asked", bound=GenerateRequest)
     operation_id="a1111_txt2img",
 )
 async def txt2img(request: Request) -> Response:
-    """Draw pictures from words. Every picture is a job (`x-job-id`); a client that closes the connection
+    """Draw pictures from words. Every picture is a job (`x-job-ids`); a client that closes the connection
     cancels them, unless it sent `x-hearth-keep: true`.
 
     What had no effect stands in `x-hearth-warnings` and in `info`; with `x-hearth-strict: true` it is
@@ -94,12 +93,12 @@ async def _draw(
         names=policy.NAMES,
     )
     _refuse_if_strict(request, wanted[0])
-    jobs = await ask(shared, wanted, drawing.inputs, idempotency(request, body))
+    jobs = await call.ask(shared, wanted, drawing.inputs, idempotency(request, body))
     ids = [job.submission.id for job in jobs]
     await calls.begin(shared, owner, kind, asked.force_task_id or calls.new_id(kind), ids, jobs[0].steps)
-    headers = {"x-job-id": ", ".join(ids)}
+    headers = call.headers(jobs)
     try:
-        ends = await all_ends(shared, request, jobs, keep=keep)
+        ends = await call.all_ends(shared, request, jobs, keep=keep)
     except ClientGone:
         return Response(status_code=_CLIENT_CLOSED, headers=headers)
     except Leaving:
@@ -109,7 +108,7 @@ async def _draw(
     for end in ends:
         if isinstance(end, Failed | Expired) or (isinstance(end, Cancelled) and end.reason == "no_reader"):
             return _problem(request, of_end(end), headers)
-    return await _answer(shared, asked, model, jobs, ends, headers)
+    return await _answer(shared, asked, model, jobs, ends)
 
 
 async def _answer(
@@ -118,20 +117,17 @@ async def _answer(
     model: Model,
     jobs: Sequence[ImageJob],
     ends: Sequence[Terminal],
-    headers: dict[str, str],
 ) -> Response:
     """All pictures there are: fewer than were asked for when the rest was interrupted or skipped."""
     done = [(job, end) for job, end in zip(jobs, ends, strict=True) if isinstance(end, Finished)]
-    drawn = [Drawn(job, await read(shared, end.output[0])) for job, end in done]
+    drawn = [Drawn(job, await call.read(shared, end.output[0])) for job, end in done]
     told = [*jobs[0].submission.warnings, *(warning for _, end in done for warning in end.warnings)]
     if len(done) < len(jobs):
         told.append(f"interrupted: {len(done)} of {len(jobs)} pictures were drawn")
     warnings = list(dict.fromkeys(told))
-    if warnings:
-        headers["x-hearth-warnings"] = warning_header(warnings)
     # A hundred pictures are some 50 MB of base64: not on the loop that serves everybody.
     body = await asyncio.to_thread(Answer(asked, model, jobs, drawn, warnings).body)
-    return Response(body, headers=headers, media_type="application/json")
+    return Response(body, headers=call.headers(jobs, warnings), media_type="application/json")
 
 
 def _problem(request: Request, problem: Problem, headers: dict[str, str]) -> Response:

@@ -20,9 +20,10 @@ from api.follow import place_of
 from api.limits import read_json
 from api.openai.request import validated
 from api.respond import body_schema
-from tasks import journal
+from tasks import journal, records
 from tasks.cancel import cancel
 from tasks.events import ArtifactRef, Preview
+from tasks.jobs import JobState
 from tasks.records import Glance
 
 router = APIRouter(tags=["Automatic1111"])
@@ -190,16 +191,21 @@ async def _left_s(shared: Context, going: Going, at: Standing) -> float:
 
 
 async def _words(shared: Context, going: Going) -> str | None:
-    """What happens while no step is done: a place in the queue, a model on its way to the card."""
-    running = going.running
-    if running is not None:
-        progress = running[1].progress
-        if progress is not None and progress.unit == "files":
-            return f"Loading the model: {progress.done}/{progress.total or '?'}"
+    """What happens while no step is done: a hold, a place in the queue, a model on its way to the card."""
+    if not going.unended:
         return None
-    waiting = going.unended
-    place = await place_of(shared, waiting[0]) if waiting else None
-    return None if place is None else f"In queue: {place}"
+    first = going.unended[0] if going.running is None else going.running[0]
+    record = await records.fetch(shared.redis, first)
+    if record is None or record.state.is_terminal:
+        return None
+    if record.hold is not None:
+        return f"Waiting: {record.hold.message}"
+    if record.state is JobState.QUEUED:
+        place = await place_of(shared, first)
+        return None if place is None else f"In queue: {place}"
+    if record.progress is not None and record.progress.unit == "files":
+        return f"Loading the model: {record.progress.done}/{record.progress.total or '?'}"
+    return None
 
 
 async def _preview(shared: Context, going: Going) -> Preview | None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request, Response
 
 from api import auth, context
-from api.asked import keeps, warning_header
+from api.asked import keeps
 from api.board import resolve_or_default
 from api.context import Context
 from api.errors import Refusal, of_end, shutting_down
@@ -139,7 +139,7 @@ async def _stream(
         entries,
         PictureVoice(shared, setting, job, partial_images),
         request_id=request_id(request),
-        headers=_headers([job]),
+        headers=call.headers([job]),
         place=place,
     )
 
@@ -147,7 +147,7 @@ async def _stream(
 async def _whole(
     request: Request, shared: Context, setting: Setting, jobs: list[ImageJob], *, keep: bool
 ) -> Response:
-    headers = _headers(jobs)
+    headers = call.headers(jobs)
     try:
         ends = await call.all_ends(shared, request, jobs, keep=keep)
     except ClientGone:
@@ -162,15 +162,5 @@ async def _whole(
             response = of_end(end).response(request.url.path)
             response.headers.update(headers)
             return response
-    headers = _headers(jobs, [warning for end in drawn for warning in end.warnings])
+    headers = call.headers(jobs, [warning for end in drawn for warning in end.warnings])
     return as_json(await body_of(shared, setting, jobs, drawn), headers=headers)
-
-
-def _headers(jobs: list[ImageJob], warnings: list[str] | None = None) -> dict[str, str]:
-    ids = [str(job.submission.id) for job in jobs]
-    headers = {"x-job-id": ids[0], "x-job-ids": ",".join(ids)}
-    # Pictures of one set mostly have the same to tell.
-    told = dict.fromkeys([*jobs[0].submission.warnings, *(warnings or ())])
-    if told:
-        headers["x-hearth-warnings"] = warning_header(told)
-    return headers

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack, aclosing
 
 from fastapi import Request
 
+from api.asked import warning_header
 from api.context import Context
 from api.errors import Refusal
 from api.follow import Following
@@ -104,3 +105,17 @@ async def read(shared: Context, picture: ArtifactRef) -> bytes:
         return await asyncio.to_thread(shared.files.path(picture).read_bytes)
     except FileNotFoundError:
         raise Refusal("picture_gone", "the picture is no longer kept: files have their time") from None
+
+
+def headers(jobs: Sequence[ImageJob], warnings: Iterable[str] = ()) -> dict[str, str]:
+    """What every answer says of its jobs: the first one, all of them, and what had no effect.
+
+    ``warnings`` are what the engine had to add.
+    """
+    ids = [str(job.submission.id) for job in jobs]
+    told = {"x-job-id": ids[0], "x-job-ids": ",".join(ids)}
+    # Pictures of one set mostly have the same to tell.
+    notes = dict.fromkeys([*jobs[0].submission.warnings, *warnings])
+    if notes:
+        told["x-hearth-warnings"] = warning_header(notes)
+    return told

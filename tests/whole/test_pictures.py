@@ -158,7 +158,7 @@ def test_what_waits_is_seen_and_interrupted(api: WebUIApi) -> None:
     with ThreadPoolExecutor(1) as pool:
         drawing = pool.submit(draw, api, batch_size=3)
         until(lambda: api.get_progress()["state"]["job_count"] == 3)
-        assert api.get_progress()["textinfo"].startswith("In queue: ")
+        assert api.get_progress()["textinfo"].startswith("Waiting: ")
         api.interrupt()
         assert drawing.result(30).images == []
     api.util_wait_for_ready(check_interval=0.05)

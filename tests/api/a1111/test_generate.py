@@ -106,6 +106,18 @@ def test_what_waits_is_expected_when_the_queue_will_be_through(
     drawing.result(10)
 
 
+def test_why_nothing_moves_is_told(http: httpx.Client, second: ThreadPoolExecutor, painter: StandIn) -> None:
+    painter.pause()
+    http.post("/v1/queue/pause", json={"message": "the gallery is closed"})
+    drawing = second.submit(http.post, TXT2IMG, json={"prompt": "red"})
+    until(lambda: http.get("/sdapi/v1/progress").json()["state"]["job_count"] == 1)
+    assert "the gallery is closed" in http.get("/sdapi/v1/progress").json()["textinfo"]
+    http.post("/v1/queue/resume", json={})
+    assert http.get("/sdapi/v1/progress").json()["textinfo"] == "In queue: 1"
+    http.post("/sdapi/v1/interrupt")
+    drawing.result(10)
+
+
 def test_current_images_can_be_left_out_and_previews_switched_off(
     http: httpx.Client, second: ThreadPoolExecutor
 ) -> None:
@@ -141,7 +153,7 @@ def test_unless_it_wants_to_keep_them(http: httpx.Client) -> None:
 def test_every_picture_is_a_job(http: httpx.Client) -> None:
     response = http.post(TXT2IMG, json={"prompt": "red", "batch_size": 2, **SMALL})
     ids = json.loads(response.json()["info"])["job_ids"]
-    assert response.headers["x-job-id"] == ", ".join(ids)
+    assert (response.headers["x-job-id"], response.headers["x-job-ids"]) == (ids[0], ",".join(ids))
     assert {job["id"] for job in jobs_of(http)} == set(ids)
     assert "steps" not in response.headers["x-hearth-warnings"]
     assert "cfg_scale" in response.headers["x-hearth-warnings"]
