@@ -92,6 +92,8 @@ def silent(trouble: str) -> Finding:
     """The card's own system does not answer."""
     if "0x8030010b" in trouble.lower():
         return fail("card", f"{trouble}: the driver is not loaded", "sudo modprobe axcl_host")
+    if "cannot be opened" in trouble:
+        return fail("axcl-smi", trouble, "run the doctor as the user that Hearth runs as")
     if "not installed" in trouble or "cannot be run" in trouble:
         return fail("axcl-smi", trouble, "sudo apt install --reinstall axclhost   (docs/raspberry-pi.md)")
     return fail("card", f"{trouble} (below: what may bring it back)", "axcl-smi reboot -d 0")

@@ -99,7 +99,10 @@ class Smi:
     def _locked(self) -> Iterator[int]:
         try:
             self._lock_path.parent.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o600)
+            lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o666)
+            with suppress(PermissionError):
+                # Whoever makes it, root too, must not lock others out for good; its directory is private.
+                os.fchmod(lock, 0o666)
         except OSError as error:
             raise SmiError(f"{self._lock_path} cannot be opened: {error.strerror}") from None
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,9 @@ def main(arguments: Sequence[str] | None = None, machine: Machine | None = None)
         return 2
     machine = machine or Machine()
     if options.card_probe:
+        if stranger := _stranger(settings):
+            sys.stderr.write(f"doctor: {stranger}\n")
+            return 2
         from worker.doctor.probes import show_probes
 
         return show_probes(settings, _page(), as_json=options.json)
@@ -49,6 +53,15 @@ def _examine(machine: Machine, settings: Settings, *, as_json: bool) -> int:
     else:
         sys.stdout.write(page.summary(groups))
     return 1 if worst(groups) is Status.FAIL else 0
+
+
+def _stranger(settings: Settings) -> str | None:
+    """What is to be done when the card's files would belong to another user than the one who serves."""
+    place = settings.data_dir
+    if not place.is_dir() or place.stat().st_uid == os.geteuid():
+        return None
+    who = place.owner()
+    return f"{place} belongs to {who}: sudo -u {who} env HEARTH_DATA_DIR={place} ./hearth doctor --card-probe"
 
 
 def _page() -> Page:

@@ -15,9 +15,8 @@ from pathlib import Path
 from config.settings import Settings, config_file
 from hardware.doctor.machine import Machine
 from hardware.doctor.pcie import DEVICE, VENDOR
-from hardware.health import SMI_LOCK
 from hardware.smi.tool import Smi, SmiError, find_smi
-from worker.doctor.examine import ASK_S, examine
+from worker.doctor.examine import ASK_S, examine, lock_path
 from worker.doctor.report import Page, as_data
 
 TAIL_BYTES = 1 << 20
@@ -101,7 +100,7 @@ def _card_logs(machine: Machine, settings: Settings) -> Iterator[Path]:
     if program is None:
         return
     with tempfile.TemporaryDirectory() as place:
-        smi = Smi(program, settings.data_dir / SMI_LOCK, timeout_s=ASK_S)
+        smi = Smi(program, lock_path(settings), timeout_s=ASK_S)
         try:
             smi.run("log", "-d", "0", "-o", place, timeout_s=_LOG_S)
         except SmiError as error:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from config.settings import Settings
 from hardware.choose import wanted
@@ -83,6 +86,13 @@ def _software(machine: Machine, settings: Settings, slots: list[Slot]) -> Findin
     return finding
 
 
+def lock_path(settings: Settings) -> Path:
+    """The monitor's lock; where Hearth never ran, one that leaves no data directory of the wrong owner."""
+    if settings.data_dir.is_dir():
+        return settings.data_dir / SMI_LOCK
+    return Path(tempfile.gettempdir()) / f"hearth-{os.geteuid()}-{SMI_LOCK}"
+
+
 def asking(machine: Machine, settings: Settings) -> Callable[[], str]:
     """What runs the machine's ``axcl-smi`` once, under the monitor's lock: its turn is waited for."""
 
@@ -90,7 +100,7 @@ def asking(machine: Machine, settings: Settings) -> Callable[[], str]:
         program = find_smi(settings.axcl.smi, machine.root)
         if program is None:
             raise SmiError("axcl-smi is not installed")
-        smi = Smi(program, settings.data_dir / SMI_LOCK, timeout_s=ASK_S)
+        smi = Smi(program, lock_path(settings), timeout_s=ASK_S)
         deadline_s = time.monotonic() + TURN_S
         while True:
             try:

@@ -120,6 +120,15 @@ def test_what_the_tool_complains_of_is_told(tmp_path: Path) -> None:
         Smi(program, tmp_path / "smi.lock", timeout_s=PATIENCE_S).run()
 
 
+def test_whoever_makes_the_lock_leaves_it_to_others(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        Smi(script(tmp_path / "quick", "echo well"), tmp_path / "smi.lock", timeout_s=PATIENCE_S).run()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "smi.lock").stat().st_mode & 0o777 == 0o666
+
+
 def test_a_missing_tool_is_told(tmp_path: Path) -> None:
     with pytest.raises(SmiError, match="cannot be run: No such file"):
         Smi(tmp_path / "none", tmp_path / "smi.lock", timeout_s=1).run()

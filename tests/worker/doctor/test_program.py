@@ -127,6 +127,22 @@ def test_a_probe_that_is_told_to_stop_stops_between_two_probes(
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_only_the_owner_of_the_data_directory_may_probe(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files of the wrong owner would keep the service from the card."""
+    (here / "data").mkdir()
+    monkeypatch.setattr(os, "geteuid", lambda: (here / "data").stat().st_uid + 1)
+    assert main(["--card-probe"]) == 2
+    assert f"sudo -u {(here / 'data').owner()} env HEARTH_DATA_DIR={here / 'data'}" in capsys.readouterr().err
+    assert list((here / "data").iterdir()) == []
+
+
+def test_an_examination_leaves_nothing_behind(here: Path) -> None:
+    main([], Bench(here).raspberry_pi().machine())
+    assert not (here / "data").exists()
+
+
 def test_a_card_that_is_taken_is_not_probed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with open_card(read_settings()):
         assert main(["--card-probe", "--json"]) == 1
