@@ -37,7 +37,7 @@ _WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,9})(?:$|[,;\s])")
     response_model=JobAnswer,
     responses={
         200: {"model": JobAnswer, "description": "`Prefer: wait=N`: it ended while you waited."},
-        **errors(400, 404, 409, 413, 415, 429, 503),
+        **errors(400, 404, 409, 413, 415, 429, 503, 507),
     },
     openapi_extra=body_schema(JobRequest, ImageJobRequest, or_list=True),
     operation_id="submit_jobs",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
@@ -19,6 +19,7 @@ from api.openai.image_answer import PictureVoice, Setting, body_of
 from api.openai.image_request import NAMES, drawing_of, from_form, quality_told
 from api.openai.image_schemas import ImageEditRequest, ImageRequest, ImagesOut
 from api.openai.request import validated
+from api.openai.schemas import ErrorEnvelope
 from api.pictures import call
 from api.pictures.drawing import image_jobs
 from api.pictures.inputs import Inputs
@@ -35,17 +36,19 @@ router = APIRouter(prefix="/v1/images", tags=["OpenAI"])
 
 _CLIENT_CLOSED = 499
 _STATUSES = (400, 404, 409, 413, 415, 429, 503, 504, 507)
-_STREAM: dict[int | str, dict[str, Any]] = {
-    200: {"model": ImagesOut, "description": "The pictures; with `stream`, server-sent events."}
+_DRAWN: dict[int | str, dict[str, Any]] = {
+    200: {
+        "model": ImagesOut,
+        "description": "The pictures; with `stream`, server-sent events.",
+        "content": {"text/event-stream": {}},
+    }
 }
-
-Fields = TypeVar("Fields", bound=ImageRequest)
 
 
 @router.post(
     "/generations",
     response_model=ImagesOut,
-    responses={**_STREAM, **errors(*_STATUSES)},
+    responses={**_DRAWN, **errors(*_STATUSES)},
     openapi_extra=body_schema(ImageRequest),
     operation_id="create_image",
 )
@@ -65,7 +68,7 @@ async def generate(request: Request) -> Response:
 @router.post(
     "/edits",
     response_model=ImagesOut,
-    responses={**_STREAM, **errors(*_STATUSES)},
+    responses={**_DRAWN, **errors(*_STATUSES)},
     openapi_extra=body_schema(ImageEditRequest, or_form=form_schema(ImageEditRequest, "image", "mask")),
     operation_id="edit_image",
 )
@@ -86,7 +89,7 @@ async def edit(request: Request) -> Response:
     return await _answer(request, "image_edit", fields, value, idempotency(request, body))
 
 
-@router.post("/variations", responses=errors(410), operation_id="vary_image")
+@router.post("/variations", status_code=410, response_model=ErrorEnvelope, operation_id="vary_image")
 async def vary() -> Response:
     """Retired, as it is with OpenAI: `/v1/images/edits` starts from a picture."""
     raise Refusal(
