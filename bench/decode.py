@@ -6,6 +6,11 @@ logits in host memory minus what the card's own counter says was spent in execut
 a busy machine interrupts some tokens and not others. Choosing the token is left out: ``hearth bench sample``
 measures it. Three loops take turns in one run: ours with K/V rows written in place, ours with rows copied on
 the card, and one in the stock style, which sends every input up and brings every output down for every layer.
+
+``--card axcl`` goes through the vendor's interface instead: a simulated libaxcl_rt.so, built for the purpose,
+whose own clock and counters tell what is spent inside it; or the library of HEARTH_AXCL__LIBRARY. With
+``--timing pi5`` transfers and executes take as long as on a Raspberry Pi 5, so that tokens per second can be
+compared; weights stream in no time, so these are bounds, not promises.
 """
 
 from __future__ import annotations
@@ -13,18 +18,16 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bench.cards import CARDS, TIMINGS, Meter, open_card
 from bench.report import Row, arguments, at_most, quantile, tell
 from bench.synthetic import QWEN3_4B, Measures, load, write_graphs
-from config.settings import VirtualCardSettings
-from hardware.card import Array, Buffer, Card, Graph, KvWrite, Step
-from hardware.virtual.card import VirtualCard
+from hardware.card import Array, Buffer, Card, Counters, Graph, KvWrite, Step
 from models.llm.memory import BLOCKED, VISIBLE, open_embedding
 
 TOKENS, REFERENCE_TOKENS, WARM_UP = 400, 6, 3
@@ -37,20 +40,31 @@ Forward = Callable[[int, int], Any]
 def main(argv: Sequence[str] | None = None) -> int:
     parser = arguments(str(__doc__).splitlines()[0])
     parser.add_argument("--tokens", type=int, default=TOKENS, help="tokens of each of our ways (%(default)s)")
+    parser.add_argument("--card", choices=CARDS, default="virtual", help="what runs it (%(default)s)")
+    parser.add_argument("--timing", choices=TIMINGS, default="none", help="what calls cost (%(default)s)")
     options = parser.parse_args(argv)
-    figures = measure(QWEN3_4B, options.tokens)
-    picture = tell("decode", _rows(figures), figures, as_json=options.json, out=options.out)
+    figures = measure(QWEN3_4B, options.tokens, kind=options.card, timing=options.timing)
+    name = "decode" if options.card == "virtual" else f"decode-{options.card}"
+    name += "" if options.timing == "none" else f"-{options.timing}"
+    picture = tell(name, _rows(figures), figures, as_json=options.json, out=options.out)
     draw(figures, picture)
     return 0
 
 
-def measure(measures: Measures, tokens: int, reference_tokens: int = REFERENCE_TOKENS) -> dict[str, Any]:
+def measure(
+    measures: Measures,
+    tokens: int,
+    reference_tokens: int = REFERENCE_TOKENS,
+    *,
+    kind: str = "virtual",
+    timing: str = "none",
+) -> dict[str, Any]:
     """The figures of all three ways."""
-    with tempfile.TemporaryDirectory() as place, _card(Path(place)) as card:
+    with tempfile.TemporaryDirectory() as place, open_card(kind, timing, Path(place)) as (card, meter):
         paths = write_graphs(measures, Path(place))
         network = load(card, measures, paths)
         loop = StockLoop(card, measures, card.load(paths[0]), card.load(paths[1]), paths[2])
-        row, copy, reference = (_Tally(card) for _ in range(3))
+        row, copy, reference = (_Tally(meter) for _ in range(3))
         ours = network.decoder.forward
         for start in range(-WARM_UP, tokens, BLOCK):
             for tally, kv_write in ((row, KvWrite.ROW), (copy, KvWrite.COPY)):
@@ -63,32 +77,25 @@ def measure(measures: Measures, tokens: int, reference_tokens: int = REFERENCE_T
         return figures
 
 
-@contextmanager
-def _card(place: Path) -> Iterator[VirtualCard]:
-    with VirtualCard(place / "card", VirtualCardSettings()) as card:
-        yield card
-
-
 class _Tally:
     """What the tokens of one way have cost. Those at negative positions warm up and do not count."""
 
-    def __init__(self, card: Card) -> None:
-        self._card = card
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
         self._wall_s: list[float] = []
         self._host_s: list[float] = []
         self._totals = dict.fromkeys(("h2d_bytes", "d2h_bytes", "d2d_bytes", "bus_calls", "executes"), 0)
 
     def take(self, forward: Forward, positions: range) -> None:
         for position in positions:
-            before = self._card.counters.copy()
+            before = self._meter()
             began_s = time.perf_counter()
             forward(abs(position) % 100, max(position, 0))
             wall_s = time.perf_counter() - began_s
             if position >= 0:
-                self._count(before, wall_s)
+                self._count(before, self._meter(), wall_s)
 
-    def _count(self, before: Any, wall_s: float) -> None:
-        after = self._card.counters
+    def _count(self, before: Counters, after: Counters, wall_s: float) -> None:
         self._wall_s.append(wall_s)
         self._host_s.append(wall_s - (after.busy_s - before.busy_s))
         for name in ("h2d_bytes", "d2h_bytes", "d2d_bytes", "executes"):

@@ -317,7 +317,7 @@ class AxengineStep:
         return self._card is card
 
     def _stand(self, place: _Bound, view: View) -> None:
-        same_size(place.spec, view.size_bytes)
+        same_size(place, view.size_bytes)
         place.buffer, place.offset_bytes = resolve(view, self._card), view.offset_bytes
         place.start = place.buffer.address + view.offset_bytes
         place.stop = place.start + view.size_bytes

@@ -24,10 +24,11 @@ class Place:
     ``partner``: of a new K or V row the cache that it may be written into.
     """
 
-    __slots__ = ("is_output", "partner", "spec", "start", "stop")
+    __slots__ = ("is_output", "partner", "size_bytes", "spec", "start", "stop")
 
     def __init__(self, spec: TensorSpec, *, is_output: bool) -> None:
         self.spec = spec
+        self.size_bytes = spec.size_bytes  # reckoned once: it is asked for with every row that moves
         self.is_output = is_output
         self.partner: Place | None = None
         self.start = self.stop = 0
@@ -67,11 +68,12 @@ def same_names(given: Mapping[str, object], wanted: Sequence[str], what: str) ->
         raise FeedMismatch(f"unknown {unknown[0]!r} among the {what}; they are {list(wanted)}")
 
 
-def same_size(spec: TensorSpec, size_bytes: int) -> None:
+def same_size(place: Place, size_bytes: int) -> None:
     """Raises FeedMismatch unless a view is exactly as large as its tensor."""
-    if size_bytes != spec.size_bytes:
+    if size_bytes != place.size_bytes:
+        spec = place.spec
         raise FeedMismatch(
-            f"{spec.name} is {spec.dtype}{list(spec.shape)}, {spec.size_bytes} bytes; "
+            f"{spec.name} is {spec.dtype}{list(spec.shape)}, {place.size_bytes} bytes; "
             f"the view has {size_bytes}"
         )
 

@@ -169,7 +169,7 @@ class AxclStep:
         self._card.destroy_io(self.io)
 
     def _stand(self, place: _Bound, view: View) -> None:
-        same_size(place.spec, view.size_bytes)
+        same_size(place, view.size_bytes)
         place.buffer = resolve(view, self._card)
         place.start = place.buffer.address + view.offset_bytes
         place.stop = place.start + view.size_bytes
@@ -183,7 +183,7 @@ class AxclStep:
             )
         else:
             name, function = "axclrtEngineSetInputBufferByIndex", functions.axclrtEngineSetInputBufferByIndex
-        code = function(self.io, place.number, place.start, place.stop - place.start)
+        code = function(self.io, place.number, place.start, place.size_bytes)
         if code:
             self._card.check(name, code, Doing.BINDING)
 

@@ -149,7 +149,7 @@ class VirtualStep:
         self._frees_seen = card.frees
         pair(self._slots.values(), group)
         for slot, view in zip(self._slots.values(), views, strict=True):
-            slot.place(view, self._fitting(slot.feed, view))
+            slot.place(view, self._fitting(slot, view))
         for output in self._outputs:
             output.check(self._slots.values())
         for slot in self._slots.values():
@@ -162,7 +162,7 @@ class VirtualStep:
         if slot is None:
             raise FeedMismatch(f"the step has no tensor {name!r}; it has {sorted(self._slots)}")
         before = (slot.buffer, slot.start, slot.stop)
-        slot.place(view, self._fitting(slot.feed, view))
+        slot.place(view, self._fitting(slot, view))
         touched = [slot] if slot.feed.is_output else self._outputs
         try:
             for output in touched:
@@ -190,8 +190,8 @@ class VirtualStep:
     def belongs_to(self, card: VirtualCard) -> bool:
         return self._card is card
 
-    def _fitting(self, feed: Feed, view: View) -> VirtualBuffer:
-        same_size(feed.spec, view.size_bytes)
+    def _fitting(self, slot: Slot, view: View) -> VirtualBuffer:
+        same_size(slot, view.size_bytes)
         return resolve(view, self._card)
 
     def _attach(self, slot: Slot) -> None:
@@ -203,10 +203,10 @@ class VirtualStep:
             slot.row = slot.scratch = _NOTHING
             bind(self._binding, slot.feed, slot.buffer.pointer + offset)
             return
-        slot.row = slot.buffer.bytes[offset : offset + slot.feed.spec.size_bytes]
+        slot.row = slot.buffer.bytes[offset : offset + slot.size_bytes]
         if not slot.is_in_place:
             slot.is_in_place = True
-            slot.scratch = np.zeros(slot.feed.spec.size_bytes, np.uint8)
+            slot.scratch = np.zeros(slot.size_bytes, np.uint8)
             bind(self._binding, slot.feed, slot.scratch.ctypes.data)
 
     def _refresh(self) -> None:

@@ -39,6 +39,7 @@ class Devices(Opened):
         self._defaults.clear()
         self._devices.clear()
         self._is_ready = self._has_engine = False
+        self.is_over = True
 
     @does("axclSetLogLevel")
     def set_log_level(self, level: int) -> None:

@@ -107,13 +107,14 @@ class Io:
             self._first_group = group
         if Quirk.GROUP_SHARES_IO_STALE in quirks and group != self._first_group:
             return
+        began_s = device.now_s()
         plan = self._plans.get(group)
         if plan is None:
             plan = self._plans[group] = _Plan(model, group)
         plan.renew(self)
-        began_s = device.now_s()
+        runs_s = device.now_s()
         plan.run()
-        device.worked(began_s, model.step_s(group))
+        device.worked(began_s, device.now_s() - runs_s, model.step_s(group))
 
 
 class _Plan:
@@ -123,93 +124,97 @@ class _Plan:
         self._model = model
         self._device = model.device
         self._feeds = model.feeds[group]
+        self._sizes = [feed.spec.size_bytes for feed in self._feeds]
+        self._outputs = [at for at, feed in enumerate(self._feeds) if feed.is_output]
         self._binding = model.session.io_binding()
         self._bound: list[int] = [0] * len(self._feeds)
+        self._addresses: list[int] = [0] * len(self._feeds)
         self._seen = (-1, -1)
-        self._in_place: list[tuple[NDArray[np.uint8], int, Feed]] = []
+        self._rows: dict[int, NDArray[np.uint8]] = {}
         self._scratch: dict[int, NDArray[np.uint8]] = {}
         inputs = {base_name(f.spec.name, group): at for at, f in enumerate(self._feeds) if not f.is_output}
-        self._partners = {
-            at: inputs.get(base_name(feed.spec.name, group).removesuffix("_out"))
-            for at, feed in enumerate(self._feeds)
-            if feed.is_output
-        }
+        names = {at: base_name(self._feeds[at].spec.name, group).removesuffix("_out") for at in self._outputs}
+        self._partners = {at: inputs.get(name) for at, name in names.items() if name in CACHE_INPUTS}
         self._never_written = set(_never_written(self._feeds, model.device.options.quirks))
 
     def renew(self, io: Io) -> None:
-        """Give onnxruntime what changed since the last run."""
+        """Give onnxruntime what changed since the last run. Raises Misuse."""
         seen = (io.version, self._device.frees)
         if seen == self._seen:
             return
-        places = [
-            self._checked(feed, place)
-            for feed, place in zip(self._feeds, [*io.inputs, *io.outputs], strict=True)
-        ]
-        self._in_place = []
-        for at, feed in enumerate(self._feeds):
-            self._attach(at, feed, places)
+        addresses = [self._checked(at, place) for at, place in enumerate([*io.inputs, *io.outputs])]
+        changed = [at for at, address in enumerate(addresses) if address != self._addresses[at]]
+        self._addresses = addresses
+        if any(not self._feeds[at].is_output for at in changed):
+            changed = sorted({*changed, *self._outputs})
+        try:
+            for at in changed:
+                self._attach(at)
+        except Misuse:
+            self._seen, self._addresses = (-1, -1), [0] * len(self._feeds)
+            raise
         self._seen = seen
 
     def run(self) -> None:
         if self._device.options.torn:
-            for _, pointer, feed in self._in_place:
-                _tear(_bytes_at(pointer, feed.spec.size_bytes), feed.spec.numpy_dtype)
+            for at, row in self._rows.items():
+                _tear(row, self._feeds[at].spec.numpy_dtype)
         try:
             self._model.session.run_with_iobinding(self._binding, None)
         except Exception as error:  # one class per status, all bare Exceptions
             raise Fail(Part.ENGINE, EXECUTE_FAIL, f"{self._model.path}: {error}") from None
-        for made, pointer, feed in self._in_place:
-            _bytes_at(pointer, feed.spec.size_bytes)[:] = made
+        for at, row in self._rows.items():
+            row[:] = self._scratch[at]
 
-    def _checked(self, feed: Feed, place: Place | None) -> int:
+    def _checked(self, at: int, place: Place | None) -> int:
         """The address the tensor is bound to. Raises Misuse."""
+        needed = self._sizes[at]
         if place is None:
-            raise Misuse(Part.ENGINE, ILLEGAL_PARAM, f"{feed.spec.name} is not bound")
+            raise Misuse(Part.ENGINE, ILLEGAL_PARAM, f"{self._feeds[at].spec.name} is not bound")
         address, size_bytes = place
-        needed = feed.spec.size_bytes
         is_strict = self._device.options.mode is not Mode.PLAIN
         if size_bytes < needed or (is_strict and size_bytes != needed):
-            raise Misuse(
-                Part.ENGINE, ILLEGAL_PARAM, f"{feed.spec.name} takes {needed} bytes, {size_bytes} are bound"
-            )
+            name = self._feeds[at].spec.name
+            raise Misuse(Part.ENGINE, ILLEGAL_PARAM, f"{name} takes {needed} bytes, {size_bytes} are bound")
         self._device.start_of(address, needed)
         return address
 
-    def _attach(self, at: int, feed: Feed, addresses: Sequence[int]) -> None:
-        address, quirks = addresses[at], self._device.options.quirks
-        start = self._device.start_of(address, feed.spec.size_bytes)
+    def _attach(self, at: int) -> None:
+        feed, address, quirks = self._feeds[at], self._addresses[at], self._device.options.quirks
         is_lost = at in self._never_written
-        if Quirk.OFFSET_BIND_STALE in quirks and address != start:
-            is_lost, address = True, start
+        if Quirk.OFFSET_BIND_STALE in quirks:
+            start = self._device.start_of(address, self._sizes[at])
+            is_lost, address = is_lost or address != start, start
         if not feed.is_output:
-            self._bind(at, feed, self._device.pointer(address))
+            self._bind(at, self._device.pointer(address))
             return
-        is_row = self._is_row(at, addresses)
-        if is_row and Quirk.ROW_IGNORED in quirks:
-            is_lost = True
+        self._rows.pop(at, None)
+        is_row = self._is_row(at)
+        is_lost = is_lost or (is_row and Quirk.ROW_IGNORED in quirks)
         if not is_row and not is_lost:
-            self._bind(at, feed, self._device.pointer(address))
+            self._bind(at, self._device.pointer(address))
             return
-        made = self._scratch.setdefault(at, np.zeros(feed.spec.size_bytes, np.uint8))
-        self._bind(at, feed, made.ctypes.data)
+        if at not in self._scratch:
+            self._scratch[at] = np.zeros(self._sizes[at], np.uint8)
+        self._bind(at, int(self._scratch[at].ctypes.data))
         if not is_lost:
-            self._in_place.append((made, self._device.pointer(address), feed))
+            self._rows[at] = _bytes_at(self._device.pointer(address), self._sizes[at])
 
-    def _bind(self, at: int, feed: Feed, pointer: int) -> None:
+    def _bind(self, at: int, pointer: int) -> None:
         if self._bound[at] != pointer:
-            bind(self._binding, feed, pointer)
+            bind(self._binding, self._feeds[at], pointer)
             self._bound[at] = pointer
 
-    def _is_row(self, at: int, addresses: Sequence[int]) -> bool:
+    def _is_row(self, at: int) -> bool:
         """Whether an output lies within its own cache. Raises Misuse when it overlaps anything else."""
-        start = addresses[at]
-        stop = start + self._feeds[at].spec.size_bytes
+        start, partner = self._addresses[at], self._partners.get(at)
+        stop = start + self._sizes[at]
         is_row = False
-        for other, address in enumerate(addresses):
-            end = address + self._feeds[other].spec.size_bytes
-            if other == at or start >= end or address >= stop:
+        for other, (address, size_bytes) in enumerate(zip(self._addresses, self._sizes, strict=True)):
+            end = address + size_bytes
+            if start >= end or address >= stop or other == at:
                 continue
-            if other != self._partners[at] or start < address or stop > end:
+            if other != partner or start < address or stop > end:
                 names = self._feeds[at].spec.name, self._feeds[other].spec.name
                 raise Misuse(Part.ENGINE, ILLEGAL_PARAM, f"{names[0]} overlaps {names[1]}")
             is_row = True

@@ -72,15 +72,15 @@ def attach(table: int, size: int) -> None:
 
 
 def runtime() -> Runtime:
-    """The runtime of this process; a fork begins with nothing open, like any other process."""
+    """The runtime of this process. After its end, and in a fork, it begins anew and reads its options."""
     global _runtime
-    if _runtime is None or _runtime.pid != os.getpid():
+    if _runtime is None or _runtime.is_over or _runtime.pid != os.getpid():
         _runtime = Runtime(read_options())
     return _runtime
 
 
 def restart() -> None:
-    """Forget everything as if the process were a fresh one, which reads its options anew. For tests."""
+    """Forget everything as if the process were a fresh one. For tests, which lose cards."""
     global _runtime
     if _runtime is not None and _runtime.pid == os.getpid():
         _runtime.abandon()

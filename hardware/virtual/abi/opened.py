@@ -31,6 +31,7 @@ FUNCTIONS: dict[str, Function] = {}
 """The vendor's names → the methods that do their work."""
 
 _FIRST_HANDLE = 0x5100_0000_0000
+_strings: dict[str, Any] = {}
 
 
 def does(name: str) -> Callable[[Function], Function]:
@@ -61,6 +62,7 @@ class Opened:
         self.options = options
         self.pid = os.getpid()
         self._is_ready = False
+        self.is_over = False
         self._handles = count(_FIRST_HANDLE, 16)
         self._ids = count(1)
         self._devices: dict[int, Device] = {}
@@ -73,7 +75,6 @@ class Opened:
         self._infos: dict[int, Model] = {}
         self._ios: dict[int, Io] = {}
         self._engine_contexts: dict[int, int] = {}
-        self._strings: dict[str, Any] = {}
         self._host: dict[int, Any] = {}
         self._has_language_model: set[int] = set()
 
@@ -85,9 +86,9 @@ class Opened:
 
     def text(self, value: str) -> int:
         """The address of a C string that stays."""
-        if value not in self._strings:
-            self._strings[value] = ctypes.create_string_buffer(value.encode())
-        return ctypes.addressof(self._strings[value])
+        if value not in _strings:
+            _strings[value] = ctypes.create_string_buffer(value.encode())
+        return ctypes.addressof(_strings[value])
 
     def _check_ready(self) -> None:
         if not self._is_ready:
