@@ -71,6 +71,7 @@ def _meter(card: Any) -> Meter:
     def meter() -> Counters:
         count(device, ctypes.byref(told))
         nanoseconds = card.functions.hearth_axclsim_ns()
-        return Counters(*(getattr(told, name) for name in _COUNTED), nanoseconds / 1e9)
+        counted = {name: getattr(told, name) for name in _COUNTED}
+        return Counters(**counted, busy_s=nanoseconds / 1e9)
 
     return meter

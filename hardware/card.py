@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import ml_dtypes
 import numpy as np
@@ -233,6 +233,13 @@ class Graph(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Streams(Protocol):
+    """A card that can hand a list of steps over together. ``on``: whether it does so from now on."""
+
+    def stream(self, on: bool) -> None: ...
 
 
 class Card(Protocol):

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from config.settings import Settings, SettingsError, settings
 from hardware.card import CardInfo
 from hardware.choose import card_ids
-from hardware.health import SMI_LOCK
-from hardware.smi.tool import Smi, SmiError, find_smi
+from hardware.errors import HardwareError
 from hardware.virtual.state import CardState
 
 LIMIT_S = 60.0
@@ -39,19 +38,12 @@ def reboot(configuration: Settings, info: CardInfo) -> None:
         finally:
             state.close()
         return
-    program = find_smi()
-    if program is None:
-        raise RebootError("axcl-smi was not found, so nobody but you can reboot the card")
+    from hardware.axcl.reboot import reboot as reboot_axcl  # the binding is loaded by who needs it
+
     try:
-        tool = Smi(program, configuration.data_dir / SMI_LOCK, timeout_s=LIMIT_S)
-        tool.run("reboot", *_device(info), answer="y\n")
-    except SmiError as error:
+        sys.stderr.write(f"{reboot_axcl(configuration, info)}\n")
+    except HardwareError as error:
         raise RebootError(str(error)) from None
-
-
-def _device(info: CardInfo) -> tuple[str, ...]:
-    """Without a device the tool takes the first one; what its option counts changed with V2.26."""
-    return () if info.index == 0 else ("-d", str(info.index))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,6 +9,7 @@ import ctypes
 import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -91,12 +92,15 @@ class CardOwner:
         self._hold: board.Hold | None = None
         self._probed_s = float("-inf")
         self._probe_since_ms: int | None = None
+        self._reading: board.Telemetry | None = None
         self._gone = threading.Event()
         self._beat = threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True)
 
     def is_stopping(self) -> bool:
         # A lost card is poisoned, a forgotten epoch void: a new child opens and takes the card anew.
-        return self._stop.is_set() or self._residency.is_lost or claim.forgotten.is_set()
+        # One that has loaded what must not come before what is wanted now makes room for a fresh one as well.
+        has_to = self._residency.is_lost or self._residency.must_leave
+        return self._stop.is_set() or has_to or claim.forgotten.is_set()
 
     def announce(self, link: Link) -> None:
         """Tell Redis that the card has an owner, then the parent that work may come."""
@@ -119,8 +123,9 @@ class CardOwner:
     def attend(self) -> None:
         """Take everything off a card that is too hot to keep it; ask one that cannot be read if it is there.
 
-        Raises HardwareError when unloading fails.
+        And see that a card gave back what was unloaded. Raises HardwareError when unloading fails.
         """
+        self._residency.compare_memory(self._reading)
         if self._hold is not None and self._hold.reason == "telemetry":
             self._probe()
         if self._hold is not None and self._hold.unload and self._residency.residents:
@@ -146,11 +151,23 @@ class CardOwner:
         if not self._residency.is_lost:
             self.card.close()
             log.info("card %s closed", self.card.info.id)
+            self._boot_card_anew()
         with suppress(redis.RedisError):
             if self._residency.is_lost:
                 _report_loss(self._client, self.card.info.id, "a call found it gone, or got no answer")
             self._residency.publish()
             self._client.delete(keys.heartbeat(self.card.info.id))
+
+    def _boot_card_anew(self) -> None:
+        """Where the settings want that between a language model and a network from ONNX."""
+        from hardware.card import Mix
+        from hardware.reboot import LIMIT_S, command
+
+        if self._residency.must_leave and self.card.traits.mix is Mix.REBOOT:
+            try:
+                subprocess.run(command(self.card.info.id), timeout=LIMIT_S, check=False)
+            except (OSError, subprocess.TimeoutExpired) as error:
+                log.error("card %s could not be booted anew: %s", self.card.info.id, error)
 
     def _keep_beating(self) -> None:
         while not self._gone.wait(BEAT_S):
@@ -158,10 +175,16 @@ class CardOwner:
                 self._publish_heartbeat()
                 self._residency.publish_when_stale()
                 self._hold = self._read_hold()
+                if not self.card.info.is_virtual:
+                    self._reading = self._read_telemetry()
 
     def _read_hold(self) -> board.Hold | None:
         found = self._client.get(keys.hold(self.card.info.id))
         return board.decode(board.Hold, found if isinstance(found, bytes) else None)
+
+    def _read_telemetry(self) -> board.Telemetry | None:
+        found = self._client.get(keys.telemetry(self.card.info.id))
+        return board.decode(board.Telemetry, found if isinstance(found, bytes) else None)
 
     def _publish_heartbeat(self) -> None:
         told = heartbeat(self._residency.loading)

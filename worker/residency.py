@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 import redis
 
 from config.settings import ModelSettings
-from hardware.card import Card
+from hardware.card import Card, Mix
 from hardware.errors import CardLost, CardTimeout, HardwareError, OutOfCardMemory
 from models.boundary import translate
 from tasks import board, keys
@@ -41,6 +41,10 @@ _PROBE_BYTES = 4096
 _LOAD_PATIENCE_S = 60.0
 _SLOWEST_LOAD_BYTES_S = 20_000_000
 """A load slower than this, once its patience is over, is a hang: the slowest link carries twenty times it."""
+
+_RETURN_MS = 10_000
+_MISSING_BYTES = 128 * 2**20
+"""Less than that may be the runtime's own, or the account's inexactness."""
 
 _PUBLISH = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
@@ -139,6 +143,9 @@ class Residency:
         self._publish_script = client.register_script(_PUBLISH)
         self.loading: str | None = None
         self.is_lost = False
+        self.must_leave = False
+        self._has_answered = False
+        self._unloaded_ms: int | None = None
 
     def stream(self, job: ChatJob, *, emitted: Sequence[int], signals: Signals) -> Iterator[Event]:
         """See ``ChatEngine``. A job that had to wait for its model finds the milliseconds in its timings."""
@@ -196,14 +203,18 @@ class Residency:
     def _wanted_first(self) -> list[board.Model]:
         catalog = self._scan()
         usable = [model for model in catalog.models if model.problem is None]
+        wants_order = self._card.traits.mix is not Mix.FREE
         if not self._options.preload:
             chats = [model for model in usable if model.kind == JobKind.CHAT]
-            return chats if len(chats) == 1 else []
+            # Where pictures must come first, a chat loaded ahead would cost the first one a fresh process.
+            would_hinder = wants_order and any(model.kind == JobKind.IMAGE for model in usable)
+            return chats if len(chats) == 1 and not would_hinder else []
         found = [catalog.find(name) for name in self._options.preload]
         for name, model in zip(self._options.preload, found, strict=True):
             if model not in usable:
                 log.warning("models.preload names %s, which is not there or cannot be used", name)
-        return [model for model in found if model is not None and model in usable]
+        wanted = [model for model in found if model is not None and model in usable]
+        return sorted(wanted, key=lambda model: model.kind != JobKind.IMAGE) if wants_order else wanted
 
     def probe(self) -> None:
         """Send a page to the card and back; ``is_lost`` tells whether it was there."""
@@ -278,6 +289,35 @@ class Residency:
         self._use(seat)
         return seat, (time.monotonic() - started_s) * 1000
 
+    def compare_memory(self, reading: board.Telemetry | None) -> None:
+        """After an unload: memory that a card has not given back comes back with the end of this process.
+
+        Called between two jobs, with what the monitor read last.
+        """
+        if self._unloaded_ms is None or reading is None or reading.memory_free_bytes is None:
+            return
+        quiet_since_ms = max([self._unloaded_ms, *(seat.used_at_ms for seat in self._seats.values())])
+        if reading.read_at_ms < quiet_since_ms + _RETURN_MS:
+            return
+        self._unloaded_ms = None
+        missing_bytes = self._card.memory().free_bytes - reading.memory_free_bytes
+        if missing_bytes > _MISSING_BYTES:
+            log.error("the card did not give %d MiB back after an unload", missing_bytes // 2**20)
+            self.must_leave = True
+
+    def _mind_the_order(self, name: str, *, is_picture: bool) -> None:
+        """Some SDKs drop the card when a network from ONNX is loaded after layers of a language model.
+
+        So a picture model that comes later waits for a process that has not loaded any. Raises Shutdown: this
+        one leaves, and the job goes back to the queue without a strike.
+        """
+        if not is_picture:
+            self._has_answered = True
+        elif self._has_answered and self._card.traits.mix is not Mix.FREE:
+            log.info("%s is loaded by a fresh process: this one has loaded a language model", name)
+            self.must_leave = True
+            raise Shutdown
+
     def _usable(self, name: str) -> board.Model:
         model = self._scan().find(name)
         if model is None:
@@ -289,6 +329,7 @@ class Residency:
     def _load(self, model: board.Model, size: PictureSize | None) -> Iterator[Files]:
         """Put a model on the card, and on a seat. Raises JobError."""
         started_s = time.monotonic()
+        self._mind_the_order(model.id, is_picture=model.kind == JobKind.IMAGE)
         self._budget(model)
         loaded = yield from self._making_room(model.id, lambda: self._loader(self._card, model, size))
         with self._lock:
@@ -319,6 +360,7 @@ class Residency:
         pictures = seat.model
         if not isinstance(pictures, LoadedPictures) or size is None:
             return
+        self._mind_the_order(seat.name, is_picture=True)
         started_s = time.monotonic()
         yield from self._making_room(seat.name, lambda: pictures.bring(size))
         self._publish_quietly()
@@ -385,6 +427,7 @@ class Residency:
             seat = self._seats.pop(name)
         seat.model.close()
         log.info("unloaded %s %s", name, why)
+        self._unloaded_ms = _now_ms()
         self._publish_quietly()
 
     def _left_on(self, but: str) -> str:

@@ -198,6 +198,10 @@ class AxclCard:
         if lasted_s > timeout_s:
             log.warning("%s took %.1f s for what should take at most %.1f", self.info.id, lasted_s, timeout_s)
 
+    def stream(self, on: bool) -> None:
+        """Run lists of steps on the stream from now on, or one by one. Without a stream nothing changes."""
+        self._is_streaming = on and self._stream != 0
+
     def close(self) -> None:
         if self._closed:
             return

@@ -1,4 +1,4 @@
-"""``python -m hardware.axcl.reboot``: boot a lost card anew, from a process that has nothing to lose.
+"""Booting a lost card anew, from a process that has nothing to lose (``python -m hardware.reboot``).
 
 Whoever owned the card is stuck in a call or has left, and its process is poisoned. So a fresh one asks:
 through the runtime where that has the function, else through ``axcl-smi``. One attempt; who calls it spaces
@@ -7,13 +7,9 @@ them out.
 
 from __future__ import annotations
 
-import argparse
-import logging
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from config.settings import Settings, settings
+from config.settings import Settings
 from hardware.axcl.card import device_path
 from hardware.axcl.codes import Doing
 from hardware.axcl.library import Library, ffi
@@ -22,8 +18,6 @@ from hardware.card import CardInfo
 from hardware.errors import CardLost, HardwareError
 from hardware.health import smi_tool
 from hardware.smi.tool import SmiError
-
-log = logging.getLogger("hearth.card")
 
 SMI_LIMIT_S = 60.0
 
@@ -60,7 +54,9 @@ def _by_runtime(config: Settings, info: CardInfo) -> str:
 
 
 def _by_tool(config: Settings, info: CardInfo) -> str:
-    text = smi_tool(config).run("reboot", "-d", str(info.index), answer="y\n", timeout_s=SMI_LIMIT_S)
+    # Without a device the tool takes the first one; what its option counts changed with V2.26.
+    device = () if info.index == 0 else ("-d", str(info.index))
+    text = smi_tool(config).run("reboot", *device, answer="y\n", timeout_s=SMI_LIMIT_S)
     if "success" not in text:
         raise SmiError(f"axcl-smi did not boot it anew: {text.strip()[-200:]}")
     return f"card {info.index} was booted anew by axcl-smi"
@@ -87,23 +83,3 @@ def _device(library: Library, directory: Path, info: CardInfo) -> int:
     if len(bus) > 1:
         return int(bus[-2], 16)  # what AXCL calls a device is the number of its bus
     raise CardLost(f"nobody knows what the runtime calls {info.id}: it was never opened here")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    from hardware.choose import card_ids
-
-    argparse.ArgumentParser(prog="python -m hardware.axcl.reboot", description=str(__doc__)).parse_args(
-        arguments
-    )
-    config = settings()
-    (info,) = card_ids(config)
-    try:
-        sys.stdout.write(f"{reboot(config, info)}\n")
-    except CardLost as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

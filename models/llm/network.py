@@ -51,14 +51,15 @@ class Network:
             HardwareError: the card refuses a file, or is full.
         """
         files = (*package.layers, package.post)
+        order = (package.post, *package.layers) if card.traits.post_first else files
         with ExitStack() as undo:
-            graphs: list[Graph] = []
-            for done, path in enumerate(files, 1):
-                graph = card.load(path)
+            graphs: dict[Path, Graph] = {}
+            for done, path in enumerate(order, 1):
+                graph = graphs[path] = card.load(path)
                 undo.callback(graph.close)
-                graphs.append(graph)
                 yield done, len(files)
-            network = cls(card, graphs[:-1], graphs[-1], package.embedding)
+            layers = [graphs[path] for path in package.layers]
+            network = cls(card, layers, graphs[package.post], package.embedding)
             undo.pop_all()
             return network
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hardware.card import KvWrite, Prefill, View
+from hardware.card import KvWrite, Prefill, Streams, View
 from hardware.errors import FeedMismatch
 from models.llm.geometry import PrefillGroup
 from models.llm.memory import KvCache
@@ -59,6 +59,22 @@ def probe(network: Network) -> Findings:
         Prefill.DECODE if chunk_problem else Prefill.CHUNK,
         tuple(problems),
     )
+
+
+def stream_problem(network: Network, card: Streams) -> str | None:
+    """Whether a token that goes over a stream differs from one that goes step by step. Uses row 0."""
+    made = []
+    # The second one leaves something else behind, so that what is not written shows.
+    for on, token in ((False, _token(network, 0)), (False, _token(network, 1)), (True, _token(network, 0))):
+        card.stream(on)
+        _clear(network.cache, 1)
+        logits = network.decoder.forward(token, 0).tobytes()
+        layers = range(len(network.cache.keys))
+        made.append((logits, [_read(view) for layer in layers for view in network.cache.row(layer, 0)]))
+    _clear(network.cache, 1)
+    if made[0] == made[2]:
+        return None
+    return "logits differ" if made[0][0] != made[2][0] else "K/V rows differ"
 
 
 def _tried(find: Callable[[Network], str | None], network: Network) -> str | None:

@@ -6,10 +6,10 @@ import logging
 from pathlib import Path
 
 from config.settings import ModelSettings
-from hardware.card import KvWrite, Prefill
+from hardware.card import KvWrite, Prefill, Streams
 from models.llm.network import Network
 from models.llm.package import LlmPackage
-from models.llm.probe import Findings, probe
+from models.llm.probe import Findings, probe, stream_problem
 from models.remembered import fingerprint, recall, remember
 
 log = logging.getLogger("hearth.models")
@@ -28,10 +28,22 @@ def choose_ways(network: Network, package: LlmPackage, options: ModelSettings, m
     found = Findings(traits.kv_write, traits.prefill)
     if "auto" in (options.kv_write, options.prefill) and not network.card.info.is_virtual:
         found = _remembered_or_tried(network, package, memory)
+    _prove_stream(network)
     network.drive(
         found.kv_write if options.kv_write == "auto" else KvWrite(options.kv_write),
         found.prefill if options.prefill == "auto" else Prefill(options.prefill),
     )
+
+
+def _prove_stream(network: Network) -> None:
+    """A stream that was asked for is used only where a token comes out the same. Tried at every load."""
+    card = network.card
+    if not card.traits.stream_execution or not isinstance(card, Streams):
+        return
+    problem = stream_problem(network, card)
+    if problem:
+        card.stream(False)
+        log.warning("steps run one by one: over a stream, %s", problem)
 
 
 def _remembered_or_tried(network: Network, package: LlmPackage, memory: Path | None) -> Findings:

@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from config.settings import ModelSettings, VirtualCardSettings
-from hardware.card import Card
+from hardware.card import Card, CardTraits, Mix
 from hardware.errors import CardLost, GraphRejected
 from hardware.virtual.card import VirtualCard
 from tasks import board, keys
@@ -41,6 +41,14 @@ from worker.residency import LoadedModel, Residency
 
 MIB = 2**20
 EPOCH = 7
+
+
+class Choosy(VirtualCard):
+    """Wants networks from ONNX before those of language models, as a real card does."""
+
+    @property
+    def traits(self) -> CardTraits:
+        return replace(super().traits, mix=Mix.RESTART)
 
 
 class Calm:
@@ -440,3 +448,70 @@ def test_the_models_that_the_settings_name_are_loaded_first(
     residency.preload()
     assert resident() == ["b", "a"]
     residency.close()
+
+
+@pytest.fixture
+def choosy(tmp_path: Path, store: redis.Redis, shelf: Shelf) -> Iterator[Residency]:
+    with Choosy(tmp_path / "choosy", VirtualCardSettings(memory_mib=64)) as card:
+        store.set(keys.epoch(card.info.id), EPOCH)
+        residency = Residency(card, EPOCH, store, shelf.scan, shelf.loading, lambda: False)
+        yield residency
+        residency.close()
+
+
+@pytest.mark.usefixtures("painter")
+def test_pictures_after_a_chat_want_a_fresh_process(choosy: Residency, shelf: Shelf) -> None:
+    answer(choosy, "a")
+    with pytest.raises(Shutdown):
+        draw(choosy, picture("painter"))
+    assert choosy.must_leave
+    assert shelf.loads == ["a"]
+
+
+@pytest.mark.usefixtures("painter")
+def test_pictures_before_a_chat_are_fine_and_another_size_after_it_is_not(
+    choosy: Residency, shelf: Shelf
+) -> None:
+    draw(choosy, picture("painter"))
+    answer(choosy, "a")
+    draw(choosy, picture("painter"))
+    assert shelf.loads == ["painter", "a"]
+    with pytest.raises(Shutdown):
+        draw(choosy, picture("painter", 512, 1024))
+    assert choosy.must_leave
+
+
+@pytest.mark.usefixtures("painter")
+def test_no_chat_is_loaded_ahead_where_pictures_come_first(choosy: Residency, shelf: Shelf) -> None:
+    shelf.models = [each for each in shelf.models if each.id in ("a", "painter")]
+    choosy.preload()
+    assert shelf.loads == []
+
+
+@pytest.mark.parametrize(("missing", "is_told"), [(0, False), (100, False), (200, True), (None, False)])
+def test_memory_that_does_not_come_back_ends_the_process(
+    residency: Residency, card: VirtualCard, missing: int | None, is_told: bool
+) -> None:
+    for name in ("a", "b", "c"):
+        answer(residency, name)
+    free_bytes, now_ms = card.memory().free_bytes, int(time.time() * 1000)
+    early, late = (
+        board.Telemetry(
+            read_at_ms=now_ms + later_ms,
+            memory_free_bytes=None if missing is None else free_bytes - missing * MIB,
+        )
+        for later_ms in (0, 60_000)
+    )
+    for reading in (None, early):
+        residency.compare_memory(reading)
+        assert not residency.must_leave
+    residency.compare_memory(late)
+    assert residency.must_leave == is_told
+
+
+def test_memory_is_not_looked_after_before_something_was_unloaded(
+    residency: Residency, card: VirtualCard
+) -> None:
+    answer(residency, "a")
+    residency.compare_memory(board.Telemetry(read_at_ms=2**50, memory_free_bytes=0))
+    assert not residency.must_leave

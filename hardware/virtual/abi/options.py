@@ -48,6 +48,8 @@ class Quirk(StrEnum):
     ONNX_AFTER_LLM_DROPS = "onnx_after_llm_drops"
     """Loading a network that is no language model's after one that is takes the device off the bus."""
     FREE_HANGS_WHEN_DEAD = "free_hangs_when_dead"
+    STREAM_STALE = "stream_stale"
+    """Executions on a stream succeed and leave their outputs as they were."""
     CMM_NOT_RETURNED = "cmm_not_returned"
     """What was unloaded or freed stays taken until the device is booted anew."""
 

@@ -88,6 +88,8 @@ class Engine(Description):
         gone.device.begin()
         gone.unload()
         del self._models[model]
+        owned = self._engine_contexts.items()
+        self._engine_contexts = {context: each for context, each in owned if each != model}
         self._infos = {handle: each for handle, each in self._infos.items() if each is not gone}
         self._ios = {handle: each for handle, each in self._ios.items() if each.model is not gone}
 
@@ -242,7 +244,8 @@ class Streams(Engine):
                 if left_s < 0 or (is_hung and not io.model.device.hang_for(left_s)):
                     raise Fail(Part.STREAM, SYNC_TIMEOUT, "the stream's work has not ended in time")
             del stream.work[0]
-            self._run(io, group)
+            if Quirk.STREAM_STALE not in self.options.quirks:
+                self._run(io, group)
 
     @does("axclrtEngineExecuteAsync")
     def execute_async(self, model: int, context: int, group: int, io: int | None, stream: int | None) -> None:

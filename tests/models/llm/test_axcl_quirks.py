@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,6 +35,7 @@ FALLBACKS: dict[Quirk | None, tuple[KvWrite, Prefill]] = {
     # Met by construction: one IO handle for each step.
     Quirk.GROUP_SHARES_IO_STALE: FAST,
     Quirk.SECOND_ENGINEINIT_FAILS: FAST,
+    Quirk.STREAM_STALE: FAST,  # no stream is used unless it is asked for
     Quirk.OOM_AS_070C: FAST,
     Quirk.CMM_NOT_RETURNED: FAST,
     Quirk.FREE_HANGS_WHEN_DEAD: FAST,
@@ -47,9 +49,11 @@ def test_every_quirk_has_a_line() -> None:
 
 
 @contextmanager
-def loaded(library: Path, place: Path, package: Path, mode: Mode, *quirks: Quirk) -> Iterator[Network]:
+def loaded(
+    library: Path, place: Path, package: Path, mode: Mode, *quirks: Quirk, **options: Any
+) -> Iterator[Network]:
     told = axclsim.strict(place, mode=mode, quirks=frozenset(quirks))
-    with axclsim.simulated(told), axclsim.open_card(library, place) as card:
+    with axclsim.simulated(told), axclsim.open_card(library, place, **options) as card:
         network = result(Network.load(card, find_package(package)))
         choose_ways(network, find_package(package), ModelSettings(), place / "probes.json")
         yield network
@@ -103,6 +107,21 @@ def test_a_card_that_says_nothing_is_found_out_as_well(
     with loaded(axcl_library, tmp_path, packages[NAME], Mode.SILENT, quirk) as network:
         assert ways_of(network) == FALLBACKS[quirk]
         check_answer(network)
+
+
+@pytest.mark.parametrize("quirks", [(), (Quirk.STREAM_STALE,)])
+def test_a_stream_is_used_where_a_token_comes_out_the_same(
+    quirks: tuple[Quirk, ...],
+    axcl_library: Path,
+    tmp_path: Path,
+    packages: Mapping[str, Path],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    package = packages[NAME]
+    with loaded(axcl_library, tmp_path, package, Mode.STRICT, *quirks, execute="stream") as network:
+        assert network.card.traits.stream_execution == (not quirks)
+        check_answer(network)
+    assert ("over a stream, logits differ" in caplog.text) == bool(quirks)
 
 
 def test_all_of_it_at_once(axcl_library: Path, tmp_path: Path, packages: Mapping[str, Path]) -> None:
