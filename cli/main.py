@@ -356,7 +356,7 @@ def models_unload(
 
 @app.command(context_settings=_PASS_ON)
 def card(context: typer.Context) -> None:
-    """Look at the virtual card, or make it suffer (its own --help tells how)."""
+    """Look at the card, or make the virtual one suffer (its own --help tells how)."""
     from cli.tools import hand_over
 
     hand_over("hardware.virtual", context.args)

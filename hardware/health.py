@@ -121,6 +121,8 @@ def _reading(read_at_ms: int, card: SmiCard | None) -> Reading:
 
 def read_health(settings: Settings, info: CardInfo, *, clock: Clock | None = None) -> Reading:
     """Read a virtual card's health now. Never waits for the card or its owner, and needs no owner."""
+    if not info.is_virtual:
+        raise ValueError(f"{info.id} is real: Sensors reads it. This is a bug.")
     clock = clock or SystemClock()
     read_at_ms = int(clock.wall() * 1000)
     state = CardState.open(settings.card_state_dir, info.index, clock)

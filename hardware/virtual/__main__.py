@@ -10,8 +10,9 @@ from dataclasses import asdict
 from typing import Any
 
 from config.settings import Settings, SettingsError, settings
+from hardware.card import CardInfo
 from hardware.choose import card_ids
-from hardware.health import read_health
+from hardware.health import Sensors, read_health
 from hardware.virtual.state import HOT_C, SLOW_FACTOR, CardState, Fault
 
 MIB = 1 << 20
@@ -25,9 +26,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    (info,) = card_ids(configuration)
+    if not info.is_virtual and options.action is not _show:
+        sys.stderr.write(
+            f"only a virtual card can be told how it is; {info.id} is real (HEARTH_CARD=virtual)\n"
+        )
+        return 2
     try:
         options.action(configuration, options)
-        facts = describe(configuration)
+        facts = describe(configuration) if info.is_virtual else describe_real(configuration, info)
     except OSError as error:
         sys.stderr.write(f"cannot use {configuration.card_state_dir}: {error.strerror or error}\n")
         return 1
@@ -55,6 +62,11 @@ def describe(configuration: Settings) -> dict[str, Any]:
         "is_lost": bool(report and is_owned and report.is_lost),
         "counters": asdict(report.counters) if report else None,
     }
+
+
+def describe_real(configuration: Settings, info: CardInfo) -> dict[str, Any]:
+    """What a real card's own tool tells; why it tells nothing goes to stderr by the log."""
+    return {**asdict(info), **asdict(Sensors().read(configuration, info))}
 
 
 def _show(configuration: Settings, options: argparse.Namespace) -> None:
@@ -91,7 +103,7 @@ _CONFIGURED = "configured"
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="hearth card", description="Look at the virtual card, or have it suffer a fault."
+        prog="hearth card", description="Look at the card, or have the virtual one suffer a fault."
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(action=_show)
@@ -158,25 +170,43 @@ def _ambient(text: str) -> float | str:
 
 
 def _text(facts: dict[str, Any]) -> str:
-    memory, counters = facts["memory"], facts["counters"]
-    warmth = _or_missing(facts["temperature_c"], "{:.1f} °C")
+    lines = _virtual_lines(facts) if facts["is_virtual"] else _lines(facts)
+    return "".join(f"{name:12} {value}\n" for name, value in lines)
+
+
+def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """What every card has to tell."""
+    memory = facts["memory"]
     npu, cpu = (_or_missing(facts[key], "{:.0f} %") for key in ("npu_percent", "cpu_percent"))
     used = _or_missing(memory and (memory["total_bytes"] - memory["free_bytes"]) / MIB, "{:.1f} MiB")
+    more = facts["firmware"] or f"at {facts['bus_id']}"
+    return [
+        ("card", f"{facts['id']} ({facts['name']}, {more})"),
+        ("temperature", _or_missing(facts["temperature_c"], "{:.1f} °C")),
+        ("npu, cpu", f"{npu}, {cpu}"),
+        (
+            "memory",
+            f"{used} of {(memory['total_bytes'] if memory else facts['memory_bytes']) / MIB:.0f} MiB used",
+        ),
+    ]
+
+
+def _virtual_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    card, (_, warmth), *rest = _lines(facts)
     lines = [
-        ("card", f"{facts['id']} ({facts['name']}, {facts['firmware']})"),
+        card,
         ("owner", f"process {facts['owner_pid']}" if facts["owner_pid"] else "nobody"),
         ("fault", facts["fault"] + (", the card is lost to its owner" if facts["is_lost"] else "")),
         ("temperature", f"{warmth} in a room of {facts['ambient_c']:g} °C"),
-        ("npu, cpu", f"{npu}, {cpu}"),
-        ("memory", f"{used} of {facts['memory_bytes'] / MIB:.0f} MiB used"),
+        *rest,
     ]
-    if counters:
+    if counters := facts["counters"]:
         lines += [
             (kind, f"{counters[f'{key}_bytes']:,} bytes in {counters[f'{key}_calls']:,} calls")
             for kind, key in (("up", "h2d"), ("down", "d2h"), ("on card", "d2d"))
         ]
         lines.append(("executes", f"{counters['executes']:,} in {counters['busy_s']:.3f} s"))
-    return "".join(f"{name:12} {value}\n" for name, value in lines)
+    return lines
 
 
 def _or_missing(value: float | None, form: str) -> str:

@@ -13,7 +13,10 @@ import pytest
 from config.settings import settings
 from hardware.virtual.__main__ import main
 from hardware.virtual.card import VirtualCard
+from hardware.virtual.smi_pages import Shown, table
 from hardware.virtual.state import CardState, Fault
+
+MIB = 1 << 20
 
 
 @pytest.fixture(autouse=True)
@@ -126,3 +129,21 @@ def test_a_data_directory_that_cannot_be_used_is_one_line(
     settings.cache_clear()
     assert main([]) == 1
     assert "Not a directory" in capsys.readouterr().err
+
+
+def test_a_real_card_shows_what_its_tool_tells_and_can_be_told_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HEARTH_CARD", "axcl")
+    settings.cache_clear()
+    shown = table("V3.6.5_1", [Shown(0, 48.0, 0.25, 100 * MIB, 7040 * MIB, ())])
+    monkeypatch.setattr("hardware.health.smi_runner", lambda _: lambda: shown)
+    assert main([]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[1:] == [
+        "temperature  48.0 °C",
+        "npu, cpu     25 %, 3 %",
+        "memory       100.0 MiB of 7040 MiB used",
+    ]
+    assert main(["set-fault", "hot"]) == 2
+    assert "axcl-0 is real" in capsys.readouterr().err
