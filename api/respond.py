@@ -61,11 +61,12 @@ def body_schema(
 
 
 def form_schema(model: type[BaseModel], *files: str) -> dict[str, Any]:
-    """For ``or_form=``: the fields of ``model`` as a form has them, ``files`` as files."""
+    """For ``or_form=``: the fields of ``model`` in a form, ``files`` as files, the first of which is needed."""
     schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
     for name in files:
         told = schema["properties"][name].get("description", "")
         schema["properties"][name] = {"type": "string", "format": "binary", "description": told}
+    schema.setdefault("required", []).append(files[0])
     return schema
 
 

@@ -89,7 +89,13 @@ async def edit(request: Request) -> Response:
     return await _answer(request, "image_edit", fields, value, idempotency(request, body))
 
 
-@router.post("/variations", status_code=410, response_model=ErrorEnvelope, operation_id="vary_image")
+@router.post(
+    "/variations",
+    status_code=410,
+    response_model=ErrorEnvelope,
+    response_description="Retired.",
+    operation_id="vary_image",
+)
 async def vary() -> Response:
     """Retired, as it is with OpenAI: `/v1/images/edits` starts from a picture."""
     raise Refusal(

@@ -104,6 +104,32 @@ async def test_what_is_no_picture_for_us_is_refused_by_name(value: object, code:
     assert "AAAA" not in message
 
 
+@given(data=st.binary(max_size=100), cuts=st.lists(st.integers(0, 140), max_size=4))
+def test_base64_is_read_as_the_standard_library_does(data: bytes, cuts: list[int]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inputs, "_PIECE", 8)
+        text = base64.b64encode(data)
+        for cut in cuts:
+            text = text[:cut] + b"\r\n" + text[cut:]
+        assert inputs._from_base64(text) == data
+
+
+@given(text=st.text(alphabet="AQgw+/=-_ \n", max_size=24).map(str.encode))
+def test_what_is_no_base64_is_none_in_pieces_either(text: bytes) -> None:
+    plain = text.translate(None, b" \n")
+    try:
+        expected: bytes | None = base64.b64decode(plain, validate=True)
+    except ValueError:
+        expected = None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inputs, "_PIECE", 4)
+        try:
+            found: bytes | None = inputs._from_base64(text)
+        except ValueError:
+            found = None
+    assert found == expected
+
+
 @given(data=st.binary(max_size=300) | st.binary(max_size=200).map(lambda rest: b"\x89PNG\r\n\x1a\n" + rest))
 def test_no_bytes_make_it_fail_otherwise(data: bytes) -> None:
     try:
