@@ -61,7 +61,7 @@ def body_schema(
 
 
 def form_schema(model: type[BaseModel], *files: str) -> dict[str, Any]:
-    """For ``or_form=``: the fields of ``model`` in a form, ``files`` as files, the first of which is needed."""
+    """For ``or_form=``: the fields of ``model`` in a form, ``files`` as files; the first is needed."""
     schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
     for name in files:
         told = schema["properties"][name].get("description", "")

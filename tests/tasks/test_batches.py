@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import redis
@@ -116,10 +117,25 @@ async def test_what_failed_or_expired_is_tried_again_once(
 
 
 async def test_however_many_ask_at_once_each_is_retried_once(
-    astore: redis.asyncio.Redis, store: redis.Redis, settings: Settings, owner: Owner
+    astore: redis.asyncio.Redis,
+    store: redis.Redis,
+    settings: Settings,
+    owner: Owner,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for job in await a_batch(astore, settings, 6):
         run_to_end(job, owner, ending=FAULT)
+    have_read, all_have = 0, asyncio.Event()
+
+    async def when_all_have_read(*args: Any) -> Any:
+        nonlocal have_read
+        have_read += 1
+        if have_read >= 8:
+            all_have.set()
+        await all_have.wait()
+        return await submit_many(*args)
+
+    monkeypatch.setattr(batches, "submit_many", when_all_have_read)
     told = await asyncio.gather(*(batches.retry_failed(astore, "b", settings) for _ in range(8)))
     assert len({tuple(ids) for ids in told}) == 1
     assert store.zcard(keys.batch("b")) == 12
