@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
-import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -221,40 +218,53 @@ async def test_a_file_that_is_made_again_while_its_record_goes_is_there_afterwar
     assert not house.is_there(ref)
 
 
-def test_whoever_saves_while_another_discards_has_the_file(tmp_path: Path) -> None:
-    """A race of two threads, many times over: after a save the file is there, whatever the other did."""
+def test_a_file_that_is_used_again_between_look_and_grasp_is_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     files = ArtifactStore(tmp_path)
     ref = files.save(b"contested", "image/png")
-    path, stop = files.path(ref), threading.Event()
+    os.utime(files.path(ref), (1.0, 1.0))
+    real = Path.rename
 
-    def discard() -> None:
-        while not stop.is_set():
-            files.discard(ref.path, touched_before_s=1000.0)
-
-    thread = threading.Thread(target=discard)
-    thread.start()
-    try:
-        for _ in range(300):
-            path.parent.mkdir(exist_ok=True)
-            if path.exists():
-                _make_old(path)
+    def rename(path: Path, target: Path) -> Path:
+        if path == files.path(ref):
             files.save(b"contested", "image/png")
-            assert _read(path) == b"contested"
-    finally:
-        stop.set()
-        thread.join()
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    assert not files.discard(ref.path, touched_before_s=1000.0)
+    assert files.path(ref).read_bytes() == b"contested"
 
 
-def _make_old(path: Path) -> None:
-    with suppress(FileNotFoundError):
-        os.utime(path, (1.0, 1.0))
+def test_a_file_that_is_made_again_while_it_is_taken_away_is_written_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = ArtifactStore(tmp_path)
+    ref = files.save(b"contested", "image/png")
+    os.utime(files.path(ref), (1.0, 1.0))
+    real = Path.rename
+
+    def rename(path: Path, target: Path) -> Path:
+        moved = real(path, target)
+        files.save(b"contested", "image/png")
+        return moved
+
+    monkeypatch.setattr(Path, "rename", rename)
+    assert files.discard(ref.path, touched_before_s=1000.0)
+    assert files.path(ref).read_bytes() == b"contested"
 
 
-def _read(path: Path) -> bytes:
-    """What is in the file; one that is in a discard's hands just now is put back, because it is fresh."""
-    deadline_s = time.monotonic() + 5
-    while True:
-        try:
-            return path.read_bytes()
-        except FileNotFoundError:
-            assert time.monotonic() < deadline_s, "the file is gone"
+def test_a_save_finds_out_that_the_file_it_was_to_share_has_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = ArtifactStore(tmp_path)
+    ref = files.save(b"contested", "image/png")
+    real = os.utime
+
+    def utime(path: Path, *times: object) -> None:
+        path.unlink()
+        real(path)
+
+    monkeypatch.setattr(os, "utime", utime)
+    assert files.save(b"contested", "image/png") == ref
+    assert files.path(ref).read_bytes() == b"contested"
