@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import threading
-from contextlib import suppress
 
 from tasks.claim import Claim, ending
 from tasks.engines import Sketch
-
-NICENESS = 10
-"""Linux gives priorities to threads, not to whole processes."""
 
 
 class Finisher:
@@ -42,9 +37,6 @@ class Finisher:
 
 
 def _finish(claim: Claim, sketch: Sketch) -> None:
-    # The card waits for this process's other threads, and has seconds to do before it waits for this one.
-    with suppress(OSError, AttributeError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
     try:
         with ending(claim):
             claim.append(claim.unwanted() or sketch.finish())
