@@ -159,11 +159,16 @@ class House:
             await submit(client, job, self.settings)
         return job.submission.id
 
-    async def submit_picture(self, *, steps: int = 4, step_ms: int = 1, file_ms: int = 1) -> JobId:
+    async def submit_picture(
+        self,
+        *,
+        steps: int = 4,
+        step_ms: int = 1,
+        file_ms: int = 1,
+        job_class: JobClass = JobClass.IMAGE,
+    ) -> JobId:
         metadata = {"step_ms": str(step_ms), "file_ms": str(file_ms)}
-        about = Submission(
-            new_job_id(), ANONYMOUS, JobClass.IMAGE, int(time.time() * 1000), metadata=metadata
-        )
+        about = Submission(new_job_id(), ANONYMOUS, job_class, int(time.time() * 1000), metadata=metadata)
         job = ImageJob(about, "painter", "a cat", 1, 64, 64, steps)
         async with connect_async(self.settings) as client:
             await submit(client, job, self.settings)
@@ -176,6 +181,13 @@ class House:
 
     def events(self, job_id: JobId) -> list[Event]:
         return [entry.event for entry in journal.read(self.store, job_id)]
+
+    def journal_id(self, job_id: JobId, kind: type[Event]) -> tuple[int, int]:
+        """When the first event of that kind was written: milliseconds, and a number within them."""
+        entries = journal.read(self.store, job_id)
+        found = next(entry.id for entry in entries if isinstance(entry.event, kind))
+        ms, _, number = found.partition("-")
+        return int(ms), int(number)
 
     def text(self, job_id: JobId) -> str:
         return journal.text(journal.read(self.store, job_id))

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from tasks import board, keys
 from tasks.app import configure
 from tasks.cancel import cancel
 from tasks.connection import connect_async
-from tasks.events import Finished, StepDone
-from tasks.jobs import JobId
-from tests.worker.processes import BOOT_PATIENCE_S, House, Service, house, until
+from tasks.events import Finished, Started, StepDone
+from tasks.jobs import JobClass, JobId
+from tests.worker.processes import BOOT_PATIENCE_S, CARD, House, Service, house, until
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +117,20 @@ async def test_a_picture_that_is_being_drawn_is_called_off_at_its_next_step(
 async def call_off(home: House, job: JobId) -> None:
     async with connect_async(home.settings) as client:
         await cancel(client, job, settings=home.settings)
+
+
+async def test_batches_yield_to_pictures_and_pictures_to_chats(home: House, npu: Service) -> None:
+    """With real queues, both models being on the card: which is asked for first is not what decides."""
+    for warm in (await home.submit(), await home.submit_picture()):
+        assert home.until_ended(warm) == "succeeded"
+    home.store.set(keys.hold(CARD), board.encode(board.Hold("operator", "a test", 0)))
+    until(lambda: "held by operator" in npu.log, "the gate to close")
+    batch = [await home.submit_picture(job_class=JobClass.BATCH) for _ in range(2)]
+    images = [await home.submit_picture() for _ in range(2)]
+    chats = [await home.submit() for _ in range(2)]
+    home.store.delete(keys.hold(CARD))
+    expected = [*chats, *images, *batch]
+    for job in expected:
+        assert home.until_ended(job) == "succeeded"
+    started = {job: home.journal_id(job, Started) for job in expected}
+    assert sorted(expected, key=started.__getitem__) == expected
