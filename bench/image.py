@@ -133,7 +133,8 @@ class _Undisturbed:
 
 def call_off(server: stack.Stack, count: int) -> Figures:
     """Seconds from a request to cancel to the job's end, at moments spread over the picture's making."""
-    denoising_s = (STEPS - 1) * SD15_PI5.unet_ms / 1000
+    # Up to the end of the last step but one: from then on it is the decoder that is to be waited for.
+    denoising_s = (STEPS - 2) * SD15_PI5.unet_ms / 1000
     decoding_s = SD15_PI5.decoder_ms / 1000
     moments = [(1, (number + 0.5) / count * denoising_s) for number in range(count)]
     denoising = [_called_off(server, *moment) for moment in moments]

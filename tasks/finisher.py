@@ -19,8 +19,7 @@ class Finisher:
         self._thread: threading.Thread | None = None
 
     def take(self, claim: Claim, sketch: Sketch) -> None:
-        """Take over a claimed job whose picture is drawn. Returns once its pixels are put aside."""
-        sketch.keep()
+        """Take over a claimed job whose picture is drawn. Returns when the one before has ended."""
         self.join()
         claim.hand_over()
         job_id = claim.job.submission.id
@@ -39,6 +38,7 @@ class Finisher:
 def _finish(claim: Claim, sketch: Sketch) -> None:
     try:
         with ending(claim):
+            sketch.keep()
             claim.append(claim.unwanted() or sketch.finish())
     finally:
         claim.release()

@@ -56,10 +56,12 @@ class Engine:
     paper: Paper
     fault: Exception | None = None
     ending: Event | None = None
+    drawing: Callable[[], None] = lambda: None
 
     def draw(self, job: ImageJob, *, signals: Signals) -> Generator[Event, None, Sketch | None]:
         signals.between_steps()
         yield StepDone(1, job.steps)
+        self.drawing()
         if self.fault is not None:
             raise self.fault
         if self.ending is not None:
@@ -203,8 +205,10 @@ async def test_the_next_picture_waits_for_the_file_of_the_one_before(
     engine.paper = Paper()
     drawing = threading.Thread(target=image.run, args=(second.submission.id,))
     drawing.start()
-    # It is drawn and put aside beside the other's file, and goes no further.
-    until(lambda: engine.paper.asked == ["keep"])
+    # It is drawn beside the other's file, and goes no further.
+    until(lambda: record(store, second, "progress") == "1 2 steps")
+    assert engine.paper.asked == []
+    assert drawing.is_alive()
     assert record(store, second, "state") == "running"
     gate.opened.set()
     drawing.join(5)
@@ -221,10 +225,10 @@ async def test_a_picture_that_nobody_wants_any_more_becomes_no_file(
 
     def cancelled() -> None:
         scripts.run(store, "cancel", job.submission.id, "requested", 1000)
-        mine = claim._current
-        assert mine is not None
-        until(lambda: mine.unwanted() is not None)
+        until(lambda: mine[0].unwanted() is not None)
 
+    mine: list[claim.Claim] = []
+    engine.drawing = lambda: mine.append(claim._current) if claim._current else None
     engine.paper.keeping = cancelled
     run(job)
     assert journal_of(store, job.submission.id)[-1] == Cancelled("requested")
