@@ -145,16 +145,23 @@ async def _asked(request: Request, action: Literal["load", "unload"]) -> Respons
     shared = context.of(request)
     wanted = validated(ModelRequest, (await read_json(request))[1])
     model = _usable(await shared.board.catalog(), wanted.model)
+    job = await put(shared, auth.owner(request), model, action)
+    return await _told(shared, job.submission)
+
+
+async def put(shared: Context, owner: str, model: Model, action: Literal["load", "unload"]) -> ModelJob:
+    """A job that brings ``model`` to the card or takes it off. Raises as ``submit``."""
     now_ms = time.time_ns() // 1_000_000
     submission = Submission(
         id=new_job_id(),
-        owner=auth.owner(request),
+        owner=owner,
         job_class=JobClass.CHAT,
         created_at_ms=now_ms,
         deadline_at_ms=now_ms + round(shared.settings.queue.chat_deadline_s * 1000),
     )
-    await submit(shared.redis, ModelJob(submission, model.id, action), shared.settings)
-    return await _told(shared, submission)
+    job = ModelJob(submission, model.id, action)
+    await submit(shared.redis, job, shared.settings)
+    return job
 
 
 def _usable(catalog: Any, name: str) -> Model:

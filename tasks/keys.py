@@ -45,8 +45,6 @@ PAUSES = PREFIX + "pauses"
 """HASH scope (``class.model``, ``*`` for any) → JSON: what an operator has paused."""
 THRESHOLDS = PREFIX + "thresholds"
 """STRING JSON, no TTL: the thermal settings that an operator changed while Hearth ran."""
-A1111_OPTIONS = PREFIX + "a1111:options"
-"""HASH option → JSON: what clients of A1111's API have set, for everybody."""
 WAKE = PREFIX + "wake"
 """STREAM: API processes write here to end their own blocking read when a new reader comes."""
 
@@ -86,6 +84,11 @@ def batch(batch_id: str) -> str:
 def idempotency(owner_id: str, key_sha256: str) -> str:
     """STRING with TTL: ``job id`` and body hash of the first request that carried this key."""
     return f"{PREFIX}idempotency:{owner_id}:{key_sha256}"
+
+
+def a1111_options(owner_id: str) -> str:
+    """HASH option → JSON: what this owner's clients of A1111's API have set."""
+    return f"{PREFIX}a1111:options:{owner_id}"
 
 
 def calls(owner_id: str) -> str:

@@ -81,7 +81,7 @@ async def _draw(
     request: Request, kind: str, body: bytes, asked: GenerateRequest, origin: Origin | None
 ) -> Response:
     shared, owner, keep = context.of(request), auth.owner(request), keeps(request)
-    settings, notes = options.settled(asked.override_settings, await options.current(shared))
+    settings, notes = options.settled(asked.override_settings, await options.current(shared, owner))
     model = checkpoints.checkpoint(await shared.board.catalog(), settings.sd_model_checkpoint)
     drawing = policy.drawing(asked, settings, abilities(model), origin, notes)
     wanted = image_jobs(

@@ -58,8 +58,6 @@ REFUSED: dict[str, str] = {
     "/sdapi/v1/extra-single-image": _NO_EXTRAS,
     "/sdapi/v1/extra-batch-images": _NO_EXTRAS,
     "/sdapi/v1/interrogate": "this server has no model that describes pictures",
-    "/sdapi/v1/unload-checkpoint": "models leave the card by themselves when another one needs the room",
-    "/sdapi/v1/reload-checkpoint": "models are loaded by themselves when a picture of them is asked for",
 }
 """What clients may call and would be deceived by any other answer."""
 

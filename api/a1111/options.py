@@ -1,4 +1,4 @@
-"""The server's options as far as they mean something here: kept in Redis, one set for everybody."""
+"""The options of the web UI as far as they mean something here: kept in Redis, one set for each API key."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from api import context
+from api import auth, context
 from api.a1111 import checkpoints
 from api.asked import warning_header
 from api.context import Context
@@ -82,9 +82,9 @@ def settled(given: Mapping[str, Any], base: Options) -> tuple[Options, list[str]
     return changed, [f"the option {name[:60]!a} has no effect on this server" for name in unknown[:20]]
 
 
-async def current(shared: Context) -> Options:
-    """The options as they were last set."""
-    kept = await replies(shared.redis).hgetall(keys.A1111_OPTIONS)
+async def current(shared: Context, owner: str) -> Options:
+    """The options as their owner last set them."""
+    kept = await replies(shared.redis).hgetall(keys.a1111_options(owner))
     return Options.model_validate({name.decode(): json.loads(value) for name, value in kept.items()})
 
 
@@ -92,7 +92,7 @@ async def current(shared: Context) -> Options:
 async def show(request: Request) -> Response:
     """The options. Only the four that can be set, and a few that clients look at."""
     shared = context.of(request)
-    options, catalog = await current(shared), await shared.board.catalog()
+    options, catalog = await current(shared, auth.owner(request)), await shared.board.catalog()
     told: dict[str, Any] = {**FIXED, **options.model_dump(), "sd_checkpoint_hash": None}
     # Whatever is wrong with the model is told to the one who wants a picture of it.
     with suppress(UnknownModel, ModelUnusable):
@@ -104,12 +104,12 @@ async def show(request: Request) -> Response:
 
 @router.post("/sdapi/v1/options", operation_id="a1111_set_options")
 async def change(request: Request) -> Response:
-    """Set options for everybody; what means nothing here stands in `x-hearth-warnings`."""
-    shared = context.of(request)
+    """Set options for all that come with this key; what means nothing here stands in `x-hearth-warnings`."""
+    shared, owner = context.of(request), auth.owner(request)
     _, given = await read_json(request)
     if not isinstance(given, dict):
         raise wrong_type("body", "an object", given)
-    options, warnings = settled(given, await current(shared))
+    options, warnings = settled(given, await current(shared, owner))
     if given.get("sd_model_checkpoint"):
         model = checkpoints.checkpoint(await shared.board.catalog(), options.sd_model_checkpoint)
         options = options.model_copy(update={"sd_model_checkpoint": model.id})
@@ -119,6 +119,6 @@ async def change(request: Request) -> Response:
         if given.get(name) is not None
     }
     if fields:
-        await replies(shared.redis).hset(keys.A1111_OPTIONS, mapping=fields)
+        await replies(shared.redis).hset(keys.a1111_options(owner), mapping=fields)
     headers = {"x-hearth-warnings": warning_header(warnings)} if warnings else {}
     return JSONResponse(None, headers=headers)

@@ -110,6 +110,35 @@ def test_files_of_other_formats_carry_their_text_too(api: WebUIApi) -> None:
         assert "Seed: 3" in drawn.info["infotexts"][0]
 
 
+def test_a_model_is_taken_off_the_card_and_brought_back(server: Stack, api: WebUIApi) -> None:
+    before = api.util_get_current_model()
+    api.set_options({"sd_model_checkpoint": DRAWER})
+    draw(api, seed=4)
+    assert DRAWER in loaded(server)
+    for action, is_there in (("unload", False), ("reload", True)):
+        done = httpx.post(f"{api.baseurl}/{action}-checkpoint", timeout=60)
+        assert (done.status_code, done.json()) == (200, {})
+        until(lambda there=is_there: (DRAWER in loaded(server)) is there)
+    api.set_options({"sd_model_checkpoint": before})
+
+
+def loaded(server: Stack) -> list[str]:
+    return [model["id"] for model in httpx.get(f"{server.url}/v1/models/loaded").json()["data"]]
+
+
+def test_the_demo_model_draws_at_its_own_size(api: WebUIApi) -> None:
+    assert "hearth-image" in api.util_get_model_names()
+    with httpx.Client(base_url=api.baseurl.removesuffix("/sdapi/v1")) as client:
+        facts = client.get("/v1/models/hearth-image").json()["hearth"]["pictures"]
+    width, height = map(int, facts["sizes"][0].split("x"))
+    settings = {"sd_model_checkpoint": "hearth-image"}
+    drawn = api.txt2img(
+        prompt="a red circle", width=width, height=height, override_settings=settings, seed=1, steps=4
+    )
+    assert drawn.image.size == (width, height)
+    assert len(drawn.image.convert("RGB").getcolors(1 << 20)) > 50
+
+
 def test_the_command_line_draws_what_webuiapi_draws(server: Stack, api: WebUIApi, tmp_path: Path) -> None:
     asked = ["image", "a red circle", "-m", DRAWER, "--seed", "7", "--steps", "4", "-n", "2", "-o", "out.png"]
     process = hearth(server, *asked, at=tmp_path)

@@ -12,6 +12,7 @@ import pytest
 import redis
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from pydantic import SecretStr
 
 from api.a1111.lists import LISTS, REFUSED
 from api.a1111.names import is_ours, is_sampler, is_scheduler
@@ -130,6 +131,15 @@ async def test_open_webui_may_send_all_options_back(two: httpx.AsyncClient) -> N
     assert response.status_code == 200
     assert "x-hearth-warnings" not in response.headers
     assert (await two.get("/sdapi/v1/options")).json()["sd_model_checkpoint"] == "second"
+
+
+async def test_options_belong_to_a_key(settings: Settings, house: redis.Redis) -> None:
+    for key, before, after in (("one", 80, 90), ("two", 80, 70), ("one", 90, 90)):
+        own = settings.model_copy(update={"api_key": SecretStr(key)})
+        async with client_of(own) as client:
+            client.headers["Authorization"] = f"Bearer {key}"
+            assert (await client.get("/sdapi/v1/options")).json()["jpeg_quality"] == before
+            await client.post("/sdapi/v1/options", json={"jpeg_quality": after})
 
 
 async def test_options_without_meaning_are_told_and_wrong_ones_refused(client: httpx.AsyncClient) -> None:
