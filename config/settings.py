@@ -59,6 +59,9 @@ class QueueSettings(_Group):
     """Picture jobs that may wait or run at once."""
     batch_cap: Count = 5000
     """Batch jobs that may wait or run at once."""
+    key_cap: Count | None = None
+    """Jobs of one API key that may wait or run at once, whatever their class; not set: as many as the classes
+    hold."""
     max_strikes: Count = 3
     """How often a worker process may die while executing one job before the job fails with worker_lost."""
     max_card_losses: Count = 3

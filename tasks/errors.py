@@ -9,6 +9,7 @@ JobError
 │   ├── SizeUnsupported       a picture size the package has no graph for
 │   └── PictureUnreadable     a picture that came with the job cannot be decoded
 ├── Busy                      the queue is full; retry after ``retry_after_s``
+│   └── TooLate              its answer would come after the client has given up
 ├── NotReady                  the server is still starting, or its broker cannot take work now
 ├── IdempotencyConflict       the same key came with another body
 ├── DeadlineExceeded          the job's deadline passed before it ended
@@ -81,6 +82,12 @@ class Busy(JobError):
     def __init__(self, message: str, *, retry_after_s: int) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class TooLate(Busy):
+    """So much waits that the answer would come after the client has given up."""
+
+    code = "would_time_out"
 
 
 class NotReady(JobError):

@@ -29,6 +29,8 @@ CLOCK = PREFIX + "clock"
 """STRING: Redis' time, ms, when the reaper last vouched that the clock is steady."""
 COUNTS = PREFIX + "counts"
 """HASH class → jobs queued or running: the admission caps."""
+OWNED = PREFIX + "owned"
+"""HASH owner → jobs queued or running: the cap per key."""
 RATES = PREFIX + "rates"
 """HASH queue → exponentially weighted mean run time of one job, ms, without loading and rests: Retry-After
 and ETA.

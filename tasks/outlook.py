@@ -77,8 +77,17 @@ class Outlook:
     jobs: Mapping[str, Forecast]
 
 
-async def outlook(client: redis.asyncio.Redis) -> Outlook:
+async def is_busy(client: redis.asyncio.Redis) -> bool:
+    """Whether anything waits or runs."""
+    async with replies(client).pipeline(transaction=False) as pipe:
+        pipe.zcard(keys.READY).zcard(keys.LEASES)
+        return any(await pipe.execute())
+
+
+async def outlook(client: redis.asyncio.Redis, *, one_more: tuple[QueueName, str] | None = None) -> Outlook:
     """The outlook now. Nothing is known of the jobs of a held card or of a paused queue.
+
+    ``one_more``: queue and id of a job that is not accepted yet, as if it were.
 
     With several cards it tells what the first one that works would do alone.
     """
@@ -86,7 +95,7 @@ async def outlook(client: redis.asyncio.Redis) -> Outlook:
         pipe.time().smembers(keys.QUEUES).smembers(keys.CARDS).zrange(keys.LEASES, 0, -1)
         pipe.get(keys.CATALOG).hkeys(keys.PAUSES).hgetall(keys.RATES)
         clock, names, cards, leases, catalog, paused, rates = await pipe.execute()
-    queues = sorted(name.decode() for name in names)
+    queues = sorted({name.decode() for name in names} | ({one_more[0]} if one_more else set()))
     stopped = {key.decode() for key in paused}
     served = [name for name in queues if not pauses.is_paused(name, stopped)]
     async with replies(client).pipeline(transaction=False) as pipe:
@@ -101,6 +110,8 @@ async def outlook(client: redis.asyncio.Redis) -> Outlook:
     running = [_running(next(told)) for _ in leases]
     waiting = {name: [Waiting(raw.decode(), ready) for raw, ready in next(told)] for name in served}
     now_ms = clock[0] * 1000 + clock[1] / 1000
+    if one_more is not None and one_more[0] in waiting:
+        waiting[one_more[0]].append(Waiting(one_more[1], clock[0] * 1000 + clock[1] / 1000))
     working = next((each for each in on_cards if each[1] is None), None)
     if working is None:
         return Outlook(now_ms, {})

@@ -32,6 +32,7 @@ _KEYS = {
     "watched": keys.WATCHED,
     "counts": keys.COUNTS,
     "rates": keys.RATES,
+    "owned": keys.OWNED,
     "eta_errors": keys.ETA_ERRORS,
     "pauses": keys.PAUSES,
     "cards": keys.CARDS,

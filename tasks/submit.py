@@ -19,10 +19,12 @@ from tasks import app, jobs, keys, scripts
 from tasks.artifacts import input_paths
 from tasks.connection import AWAY
 from tasks.errors import Busy, IdempotencyConflict, NotReady
+from tasks.eta import GUESS_MS
 from tasks.jobs import Job, JobClass, JobId, JobKind, QueueName
 
 log = logging.getLogger("hearth.tasks.submit")
 
+_OWNER = "owner"
 RETRY_AFTER_S = (1, 120)
 """Bounds of what a client is told to wait when the queue is full."""
 
@@ -114,7 +116,7 @@ def _arguments(
         key,
         body,
         int(settings.queue.idempotency_ttl_s * 1000),
-        json.dumps(_caps(settings)),
+        json.dumps(_caps(settings) | _key_cap(settings)),
         int(settings.queue.reader_ttl_s * 1000),
         len(wanted),
     ]
@@ -146,6 +148,10 @@ def _caps(settings: Settings) -> dict[JobClass, int]:
     return {JobClass.CHAT: queue.chat_cap, JobClass.IMAGE: queue.image_cap, JobClass.BATCH: queue.batch_cap}
 
 
+def _key_cap(settings: Settings) -> dict[str, int]:
+    return {} if settings.queue.key_cap is None else {_OWNER: settings.queue.key_cap}
+
+
 def _verdict(reply: list[Any], wanted: Sequence[Job], caps: dict[JobClass, int]) -> list[Accepted]:
     match reply[0]:
         case b"accepted":
@@ -160,11 +166,19 @@ def _verdict(reply: list[Any], wanted: Sequence[Job], caps: dict[JobClass, int])
             log.error("Redis is short of memory: jobs are refused until some are done or maxmemory is raised")
             raise NotReady("the queue's memory is full; try again later")
         case _:
-            job_class, over, mean_run_ms = JobClass(reply[1].decode()), int(reply[2]), float(reply[3])
-            least, most = RETRY_AFTER_S
-            # So many jobs must end before there is room.
-            wait_s = math.ceil(over * mean_run_ms / 1000)
-            raise Busy(_too_many(wanted, job_class, over, caps), retry_after_s=min(max(wait_s, least), most))
+            whose, over, mean_run_ms = reply[1].decode(), int(reply[2]), float(reply[3])
+            if whose == _OWNER:
+                told = f"your key has as many jobs as it may; {over} of {len(wanted)} cannot be taken"
+            else:
+                told = _too_many(wanted, JobClass(whose), over, caps)
+            raise Busy(told, retry_after_s=_retry_after_s(wanted[0], over, mean_run_ms))
+
+
+def _retry_after_s(job: Job, over: int, mean_run_ms: float) -> int:
+    """So many jobs must end before there is room; until one was measured, a guess of what each takes."""
+    least, most = RETRY_AFTER_S
+    each_ms = mean_run_ms or GUESS_MS[job.submission.job_class]
+    return min(max(math.ceil(over * each_ms / 1000), least), most)
 
 
 def _too_many(wanted: Sequence[Job], job_class: JobClass, over: int, caps: dict[JobClass, int]) -> str:

@@ -33,7 +33,7 @@ from tasks.batches import BatchOverview
 from tasks.board import PictureSize
 from tasks.eta import Forecast
 from tasks.events import ArtifactRef
-from tasks.jobs import FinishReason, ImageJob, Job, JobId, JobState, Source
+from tasks.jobs import FinishReason, ImageJob, Job, JobId, JobKind, JobState, Source
 from tasks.outlook import tell
 from tasks.records import JobRecord
 
@@ -131,7 +131,11 @@ def _usage(record: JobRecord) -> JobUsage | None:
 def _output(record: JobRecord) -> list[OutputOut]:
     reason = _reason(record)
     pieces = [OutputOut(type="reasoning", text=record.reasoning)] if record.reasoning else []
-    is_empty_answer = record.state is JobState.SUCCEEDED and not (record.calls or record.output)
+    is_empty_answer = (
+        record.state is JobState.SUCCEEDED
+        and record.job.kind is JobKind.CHAT
+        and not (record.calls or record.output)
+    )
     if record.text or is_empty_answer:
         pieces.append(OutputOut(type="text", text=record.text or "", finish_reason=reason))
     pieces += [

@@ -17,6 +17,7 @@ from api.limits import read_json
 from api.openai.answer import Answer, ChunkVoice, body_of
 from api.openai.request import Terms, chat_job, job_class, validated
 from api.openai.schemas import ChatCompletion, ChatRequest
+from api.patience import refuse_the_hopeless
 from api.request_id import request_id
 from api.respond import body_schema, errors
 from tasks.submit import Idempotency
@@ -49,6 +50,8 @@ async def create(request: Request) -> Response:
     keep = keeps(request)
     terms = Terms(auth.owner(request), job_class(fields), has_reader=not keep)
     wanted = chat_job(fields, model, terms, shared.settings)
+    if not fields.stream and not keep:
+        await refuse_the_hopeless(request, shared, wanted)
     asked = await ask(request, shared, wanted, idempotency(request, body), keep=keep)
     answer = Answer(shared, asked.job)
     if fields.stream:

@@ -20,6 +20,7 @@ from api.openai.image_request import NAMES, drawing_of, from_form, quality_told
 from api.openai.image_schemas import ImageEditRequest, ImageRequest, ImagesOut
 from api.openai.request import validated
 from api.openai.schemas import ErrorEnvelope
+from api.patience import refuse_the_hopeless
 from api.pictures import call
 from api.pictures.drawing import image_jobs
 from api.pictures.inputs import Inputs
@@ -123,6 +124,9 @@ async def _answer(
     drawing = await drawing_of(fields, value, model, Inputs(shared.settings.limits))
     terms = Terms(auth.owner(request), JobClass.IMAGE, has_reader=not keep)
     wanted = image_jobs(drawing, model, terms, shared.settings, count=fields.n or 1, names=NAMES)
+    if not fields.stream and not keep:
+        # The last of them ends last.
+        await refuse_the_hopeless(request, shared, wanted[-1])
     jobs = await call.ask(shared, wanted, drawing.inputs, once)
     setting = Setting(
         kind, quality_told(fields), str(request.base_url).rstrip("/"), fields.response_format == "url"

@@ -1,13 +1,13 @@
 #!lua
 -- Accepts jobs, all or none: idempotency, admission, records, indexes, the first Queued.
 -- Not run at all when Redis is out of memory (no allow-oom): new work is what is refused first.
--- keys: files, idempotency, counts, rates, jobs, ready, queues, deadlines, watched, owner, batch, queue, job, journal, reader
--- args: 1 idempotency key or '', 2 its body hash, 3 its ttl ms, 4 JSON class -> cap, 5 reader ttl ms,
---       6 number of jobs, then 12 per job:
+-- keys: files, idempotency, counts, owned, rates, jobs, ready, queues, deadlines, watched, owner, batch, queue, job, journal, reader
+-- args: 1 idempotency key or '', 2 its body hash, 3 its ttl ms, 4 JSON class -> cap ('owner': of one key),
+--       5 reader ttl ms, 6 number of jobs, all of one owner, then 12 per job:
 --       id, record JSON, owner, class, queue, model, kind, batch or '', deadline ms or '', has_reader 0|1,
 --       id of the job it retries or '', paths of its input pictures with spaces between
 -- reply: {'accepted'} | {'replayed', id...} | {'conflict'} | {'full'} | {'retried'}
---        | {'busy', class, how many jobs over its cap, mean run ms in that queue}
+--        | {'busy', class or 'owner', how many jobs over its cap, mean run ms in that queue}
 local PER_JOB, FIRST = 12, 7
 local now = clock_ms()
 local idempotency, n = ARGV[1], tonumber(ARGV[6])
@@ -52,6 +52,13 @@ for class, more in pairs(wanted) do
   end
 end
 
+if caps.owner then
+  local over = tonumber(redis.call('HGET', K.owned, ARGV[FIRST + 2]) or 0) + n - caps.owner
+  if over > 0 then
+    return {'busy', 'owner', over, redis.call('HGET', K.rates, ARGV[FIRST + 4]) or '0'}
+  end
+end
+
 local ids = {}
 for i = 0, n - 1 do
   local at = FIRST + i * PER_JOB
@@ -90,6 +97,7 @@ for i = 0, n - 1 do
   end
 end
 for class, more in pairs(wanted) do redis.call('HINCRBY', K.counts, class, more) end
+redis.call('HINCRBY', K.owned, ARGV[FIRST + 2], n)
 if idempotency ~= '' then
   redis.call('SET', idempotency, cjson.encode({body = ARGV[2], jobs = ids}), 'PX', ARGV[3])
 end

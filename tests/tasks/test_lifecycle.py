@@ -312,6 +312,8 @@ class Lifecycle(RuleBasedStateMachine):
                 if job.submission.job_class is job_class and job_id not in self.world.ended
             ]
             assert int(self.store.hget(keys.COUNTS, job_class.value) or 0) == len(still_open)
+        owned: Any = self.store.hvals(keys.OWNED)
+        assert sum(map(int, owned)) == len(self.world.jobs) - len(self.world.ended)
         assert self.store.zcard(keys.ENDED) == len(self.world.ended)
         assert self.store.zcard(keys.JOBS) == len(self.world.jobs)
 
