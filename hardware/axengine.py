@@ -14,6 +14,7 @@ import io
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -58,8 +59,9 @@ def is_usable() -> bool:
     return importlib.util.find_spec(PACKAGE) is not None
 
 
+@lru_cache
 def is_on_board() -> bool:
-    """Whether this machine is an AX650N: it has the engine's own library."""
+    """Whether this machine is an AX650N: it has the engine's own library. Looking costs three processes."""
     return ctypes.util.find_library("ax_engine") is not None
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from config.settings import CHECKOUT, Settings
+from hardware.choose import card_ids
 from hardware.errors import GraphRejected
 from hardware.virtual.format import read_groups
 from models.diffusion.describe import describe_pictures
@@ -100,7 +101,8 @@ def _normalizer_shrinks(normalizer: dict[str, Any] | None) -> int | None:
 
 def _candidates(settings: Settings) -> Iterator[Path]:
     places = [settings.packages_dir]
-    if settings.demo_models:
+    # They are made for the virtual card; a real one would refuse them, one by one, when they are wanted.
+    if settings.demo_models and all(card.is_virtual for card in card_ids(settings)):
         places.append(DEMO_PACKAGES)
     for place in places:
         if place.is_dir():
