@@ -352,7 +352,7 @@ async def test_keep_makes_a_job_independent_of_its_readers(
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
-        ("GET", "/", 404, "unknown_url"),
+        ("GET", "/nothing", 404, "unknown_url"),
         ("GET", "/v1/nothing", 404, "unknown_url"),
         ("GET", "/v1/models/", 404, "model_not_found"),
         ("GET", "/%00%ff/\u2028", 404, "unknown_url"),
