@@ -91,7 +91,7 @@ def _first_steps(serving: Serving) -> list[str]:
     if chat is not None:
         steps += [*_curl(serving, chat), f'  {elsewhere}./hearth chat "What is Hearth?"']
     if _first(serving.models, "image") is not None:
-        steps.append(f'  {elsewhere}./hearth image "a red circle on blue"')
+        steps.append(f'  {elsewhere}./hearth image "a red circle on a blue background"')
     return steps
 
 
