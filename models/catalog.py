@@ -23,6 +23,7 @@ from models.llm.package import (
     chat_template,
     check_embedding,
     chip_names,
+    config_number,
     directories,
     find_package,
     is_llm,
@@ -30,8 +31,15 @@ from models.llm.package import (
     knows_tools,
     named_context,
 )
-from models.manifest import MANIFEST, Manifest, PackageProblem, read_manifest, suggested_sampling
-from models.need import NEEDS, beside_graphs, need
+from models.manifest import (
+    MANIFEST,
+    CompiledGraphs,
+    Manifest,
+    PackageProblem,
+    read_manifest,
+    suggested_sampling,
+)
+from models.need import NEEDS, beside_graphs, beside_unread, need
 from tasks.board import Catalog, Model
 from tasks.jobs import JobKind
 
@@ -50,8 +58,9 @@ def scan(settings: Settings) -> Catalog:
     Every directory there becomes one model; one that cannot be used says so in ``problem``.
     """
     found: dict[str, Model] = {}
+    for_real = not any(card.is_virtual for card in card_ids(settings))
     for directory in _candidates(settings):
-        model = describe(directory, settings.data_dir)
+        model = describe(directory, settings.data_dir, for_real=for_real)
         if model.id in found:
             model = _renamed(model, found)
         found[model.id] = model
@@ -111,10 +120,11 @@ def _candidates(settings: Settings) -> Iterator[Path]:
             )
 
 
-def describe(directory: Path, data_dir: Path | None = None) -> Model:
+def describe(directory: Path, data_dir: Path | None = None, *, for_real: bool = False) -> Model:
     """What ``directory`` holds, with the reason in words when it cannot be used.
 
     ``data_dir`` is where it is remembered how much card memory packages took, and hashes of large models.
+    ``for_real``: a real card will run it; what its graphs say is then known only once they are loaded.
     """
     blank = Model(
         id=slug(directory.name),
@@ -131,7 +141,7 @@ def describe(directory: Path, data_dir: Path | None = None) -> Model:
         return replace(blank, problem=_unreadable(error))
     blank = replace(blank, **_naming(directory, manifest))
     try:
-        return _complete(blank, directory, manifest, data_dir)
+        return _complete(blank, directory, manifest, data_dir, for_real=for_real)
     except PackageProblem as problem:
         return replace(blank, problem=str(problem), size_bytes=_size_bytes(directory))
     except OSError as error:
@@ -148,28 +158,32 @@ def _naming(directory: Path, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _complete(blank: Model, directory: Path, manifest: Manifest, data_dir: Path | None) -> Model:
+def _complete(
+    blank: Model, directory: Path, manifest: Manifest, data_dir: Path | None, *, for_real: bool
+) -> Model:
     if is_diffusion(directory) and not is_llm(directory):
-        return describe_pictures(blank, directory, manifest, data_dir)
+        return describe_pictures(blank, directory, manifest, data_dir, for_real=for_real)
     if not is_llm(directory):
         raise PackageProblem(_what_else(directory))
     package = find_package(directory)
-    geometry = _geometry(package)
-    check_embedding(package.embedding, geometry.hidden, geometry.vocab)
+    geometry = _geometry(package, for_real=for_real)
+    beside_bytes = beside_graphs(geometry) if geometry else _beside_unread(package)
+    hidden = geometry.hidden if geometry else config_number(package, "tokens_embed_size", "hidden_size")
+    vocab = geometry.vocab if geometry else config_number(package, "tokens_embed_num", "vocab_size")
+    if hidden:
+        check_embedding(package.embedding, hidden, vocab)
     try:
         token_bytes = longest_token_bytes(package.tokenizer / "tokenizer.json")
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise PackageProblem(f"tokenizer.json cannot be read ({error}): download it again") from None
     sampling = suggested_sampling(directory) or suggested_sampling(package.layers[0].parent)
     template = chat_template(package.tokenizer)
-    needed = need(
-        (*package.layers, package.post), beside_graphs(geometry), data_dir / NEEDS if data_dir else None
-    )
+    needed = need((*package.layers, package.post), beside_bytes, data_dir / NEEDS if data_dir else None)
     return replace(
         blank,
         size_bytes=package.size_bytes,
         created_at_s=_changed_at_s(package.post),
-        context=geometry.context,
+        context=geometry.context if geometry else named_context(package),
         longest_token_bytes=token_bytes,
         family=package.family,
         sampling={**sampling, **manifest.sampling},
@@ -180,13 +194,25 @@ def _complete(blank: Model, directory: Path, manifest: Manifest, data_dir: Path 
     )
 
 
-def _geometry(package: LlmPackage) -> Geometry:
-    """From the graphs' headers. Raises PackageProblem unless they are one model for the virtual card."""
+def _geometry(package: LlmPackage, *, for_real: bool) -> Geometry | None:
+    """From the graphs' headers; None when only the real card that is to run them can read those.
+
+    Raises:
+        PackageProblem: they are not one model, or not for the virtual card.
+    """
     try:
         groups = [read_groups(path).groups for path in (*package.layers, package.post)]
     except GraphRejected as error:
-        raise PackageProblem(_not_virtual(package, error)) from None
+        if for_real:
+            return None
+        raise CompiledGraphs(_not_virtual(package, error)) from None
     return combine([read_layer(each) for each in groups[:-1]], read_post(groups[-1]))
+
+
+def _beside_unread(package: LlmPackage) -> int:
+    heads, width = (config_number(package, name) for name in ("num_key_value_heads", "head_dim"))
+    kv_width = heads * width if heads and width else None
+    return beside_unread(len(package.layers), named_context(package), kv_width)
 
 
 def _not_virtual(package: LlmPackage, error: GraphRejected) -> str:

@@ -42,6 +42,10 @@ class PackageProblem(Exception):
     """A package cannot be used; the message says why, and what its owner can do about it."""
 
 
+class CompiledGraphs(PackageProblem):
+    """The graphs are compiled for a real card, or damaged: which of the two, only such a card can tell."""
+
+
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """What ``hearth.toml`` holds. Absent keys are None or empty.

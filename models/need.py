@@ -23,6 +23,11 @@ NEEDS = "needs.json"
 GRAPH_FACTOR = 1.05
 """A graph takes a little more than its file: the runtime's own tables and the alignment of its parts."""
 
+USUAL_KV_WIDTH, USUAL_CONTEXT = 1024, 2559
+"""Of the Qwen3 packages for this card, 0.6B to 4B; others are mostly smaller."""
+UNREAD_SHARED_BYTES = 16 << 20
+"""Hidden rows, masks and logits: 5 MB with Qwen3-4B and a ladder of chunks of 128."""
+
 _PAGE_BYTES = 4096
 """Card memory is given in whole pages."""
 _BF16_BYTES, _F32_BYTES = 2, 4
@@ -72,6 +77,12 @@ def beside_graphs(geometry: Geometry) -> int:
     cache = sum(2 * _pages(layer.row_bytes * count) for layer in geometry.layers for count in rows)
     groups = sum(_group_bytes(geometry.layers[0], tokens, rows) for tokens, rows in _groups(geometry))
     return cache + groups + _pages(geometry.vocab * _F32_BYTES)
+
+
+def beside_unread(layers: int, context: int | None, kv_width: int | None) -> int:
+    """The same where only a card can read the graphs: as configuration files tell, else what is usual."""
+    row_bytes = (kv_width or USUAL_KV_WIDTH) * _BF16_BYTES
+    return 2 * layers * _pages(row_bytes * (context or USUAL_CONTEXT)) + UNREAD_SHARED_BYTES
 
 
 def _groups(geometry: Geometry) -> list[tuple[int, int]]:

@@ -36,7 +36,7 @@ from models.diffusion.geometry import (
 from models.diffusion.preview import SD15, PreviewMatrix, read_matrix
 from models.diffusion.times import TimeInputs, read_times
 from models.llm.package import directories, refuse_pointer
-from models.manifest import PackageProblem
+from models.manifest import CompiledGraphs, PackageProblem
 
 TIME_MLP = "time_mlp.safetensors"
 PREVIEW_MATRIX = "latent_rgb.npy"
@@ -162,7 +162,8 @@ def read_geometry(variant: Variant) -> Geometry:
     """From the graphs' headers, for the virtual card.
 
     Raises:
-        PackageProblem: the graphs are for a real card or damaged, or are not of one model.
+        CompiledGraphs: they are for a real card, or damaged.
+        PackageProblem: they are not of one model.
     """
     try:
         text, unet, decoder = (
@@ -171,7 +172,7 @@ def read_geometry(variant: Variant) -> Geometry:
         encoder = read_groups(variant.vae_encoder).groups if variant.vae_encoder else None
     except GraphRejected as error:
         size = f" ({variant.named_size} pixels)" if variant.named_size else ""
-        raise PackageProblem(
+        raise CompiledGraphs(
             f"its graphs{size} cannot run on the virtual card: they are compiled for a real one, or damaged. "
             f"[{error}]"
         ) from None
@@ -202,9 +203,8 @@ def assemble(variant: Variant, geometry: Geometry) -> PictureModel:
     return PictureModel(variant, geometry, times, matrix if matrix.channels == channels else None)
 
 
-def one_of_each_size(geometries: Sequence[Geometry]) -> None:
+def one_of_each_size(sizes: Sequence[Size]) -> None:
     """Raises PackageProblem when two sets draw the same size: a request could not tell them apart."""
-    sizes = [geometry.size for geometry in geometries]
     for size in sizes:
         if sizes.count(size) > 1:
             raise PackageProblem(

@@ -101,6 +101,15 @@ def named_context(package: LlmPackage) -> int | None:
     return None
 
 
+def config_number(package: LlmPackage, *names: str) -> int | None:
+    """A whole number under one of ``names`` in the package's configuration, or in that of its tokenizer."""
+    for config in (package.config, read_json(package.tokenizer / "config.json")):
+        for name in names:
+            if isinstance(value := config.get(name), int) and not isinstance(value, bool):
+                return value
+    return None
+
+
 def chat_template(tokenizer: Path) -> str:
     """The templates beside ``tokenizer.json``, all of them; empty when there is none."""
     path = tokenizer / "chat_template.jinja"

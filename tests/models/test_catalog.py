@@ -20,6 +20,8 @@ from tests.golden.llm import QWEN3, WIDE
 from tests.models.diffusion.tiny import write_tiny
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 123456789\n"
+COMPILED = b"\x08\x08\x12\x04axcc" + bytes(4096)
+"""How a graph for the NPU begins; nothing of it can be read without one."""
 
 
 @pytest.fixture
@@ -185,11 +187,33 @@ def test_of_the_directories_for_several_chips_ours_is_taken(put: Callable[..., P
 def test_graphs_for_a_real_card_are_told_on_the_virtual_one(put: Callable[..., Path]) -> None:
     directory = put("Qwen3-4B-AX650-C128-P1152-CTX2047")
     for path in directory.glob("*.axmodel"):
-        path.write_bytes(b"\x08\x08\x12\x04axcc" + bytes(4096))
+        path.write_bytes(COMPILED)
     told = problem(directory)
     assert "context 2047" in told
     assert "compiled for AX650" in told
     assert "demo.export_llm" in told
+
+
+def test_graphs_for_a_real_card_can_be_used_where_there_is_one(put: Callable[..., Path], place: Path) -> None:
+    directory = put("Qwen3-4B-AX650-C128-P1152-CTX2047")
+    for path in directory.glob("*.axmodel"):
+        path.write_bytes(COMPILED)
+    real = settings(place).model_copy(update={"card": "axcl"})
+    (model,) = scan(real).models
+    assert model.problem is None
+    assert (model.kind, model.context, model.needs_basis) == ("chat", 2047, "estimated")
+    needs = [model.needs_bytes or 0]
+    tokenizer = next(directory.rglob("tokenizer.json")).parent
+    (tokenizer / "config.json").write_text('{"num_key_value_heads": 3, "head_dim": 32}', encoding="utf-8")
+    needs.append(scan(real).models[0].needs_bytes or 0)
+    for width, need_bytes in zip((1024, 96), needs, strict=True):
+        rows_bytes = 2 * QWEN3.layers * 2047 * width * 2
+        assert rows_bytes < need_bytes < rows_bytes + (17 << 20)
+    embedding = next(directory.rglob("*.bfloat16.bin"))
+    embedding.write_bytes(embedding.read_bytes()[:-3])
+    assert "cut short" in (scan(real).models[0].problem or "")
+    (directory / "qwen3_p8_l1_together.axmodel").unlink()
+    assert "missing" in (scan(real).models[0].problem or "")
 
 
 @pytest.mark.parametrize(
@@ -410,6 +434,20 @@ def test_a_picture_package_tells_its_sizes_and_steps(place: Path) -> None:
     assert pictures.from_pictures
     assert pictures.sha256 == find_pictures(root).variants[0].sha256()
     assert model.size_bytes == sum(path.stat().st_size for path in root.rglob("*.axmodel"))
+
+
+def test_pictures_for_a_real_card_are_what_their_directories_are_named_for(place: Path) -> None:
+    root = picture_package(place)
+    for path in root.rglob("*.axmodel"):
+        path.write_bytes(COMPILED)
+    assert "compiled for a real one" in problem(root)
+    model = describe(root, for_real=True)
+    assert model.problem is None
+    assert model.pictures is not None
+    assert [str(size) for size in model.pictures.sizes] == ["512x512", "64x128"]
+    assert model.pictures.steps == (1, 2, 4)
+    assert model.pictures.from_pictures
+    assert model.needs_basis == "estimated"
 
 
 def test_the_manifest_chooses_what_pictures_are_by_default(place: Path) -> None:

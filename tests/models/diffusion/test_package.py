@@ -81,7 +81,7 @@ def test_one_package_may_hold_several_sizes(package: Path) -> None:
     write_set(package / "models_1024x768", 1024, 768)
     found = find_package(package)
     geometries = [read_geometry(variant) for variant in found.variants]
-    one_of_each_size(geometries)
+    one_of_each_size([each.size for each in geometries])
     assert [str(geometry.size) for geometry in geometries] == ["512x512", "768x1024"]
     assert [variant.named_size for variant in found.variants] == [None, Size(1024, 768)]
     assert len({variant.text_encoder for variant in found.variants}) == 2
@@ -148,7 +148,7 @@ def test_two_models_of_one_size_cannot_be_told_apart(package: Path) -> None:
     write_set(package / "rv")
     geometries = [read_geometry(variant) for variant in find_package(package).variants]
     with pytest.raises(PackageProblem, match="2 models for 512x512 pixels: give each a directory"):
-        one_of_each_size(geometries)
+        one_of_each_size([each.size for each in geometries])
 
 
 @pytest.mark.parametrize(
