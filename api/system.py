@@ -95,7 +95,12 @@ def _card_fault(cards: tuple[CardFacts, ...]) -> str | None:
     served = [card for card in cards if card.heartbeat is not None]
     if any(card.hold is None for card in served):
         return None
-    told = [f"{card.id} is held ({card.hold.reason}): {card.hold.message}" for card in served if card.hold]
+    # A lost card has no process, but somebody who is getting it back.
+    told = [
+        f"{card.id} is held ({card.hold.reason}): {card.hold.message}"
+        for card in served or cards
+        if card.hold
+    ]
     return "; ".join(told) or "no card is served"
 
 

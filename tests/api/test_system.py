@@ -71,6 +71,16 @@ async def test_a_held_card_is_not_ready_and_says_why(settings: Settings, house: 
         assert (hold["card"], hold["reason"]) == (CARD, "thermal")
 
 
+async def test_a_lost_card_that_nobody_serves_says_what_becomes_of_it(
+    settings: Settings, house: redis.Redis
+) -> None:
+    house.delete(keys.heartbeat(CARD))
+    house.set(keys.hold(CARD), board.encode(Hold("card_lost", "it boots anew", 1_700_000_000_000)))
+    async with client_of(settings) as client:
+        why = (await client.get("/ready")).json()["why"]
+    assert f"card: {CARD} is held (card_lost): it boots anew" in why
+
+
 async def test_models_that_cannot_be_used_do_not_make_a_house_ready(
     settings: Settings, store: redis.Redis
 ) -> None:
