@@ -105,9 +105,9 @@ def serial(count: int) -> float:
             return count / (time.monotonic() - began_s)
 
 
-def _draw_serially(engine: PictureEngine, number: int) -> None:
+def _draw_serially(engine: PictureEngine, number: int, size: int = SIZE) -> None:
     submission = Submission(new_job_id(), ANONYMOUS, JobClass.IMAGE, 0)
-    job = ImageJob(submission, MODEL, f"picture number {number}", number, SIZE, SIZE, STEPS)
+    job = ImageJob(submission, MODEL, f"picture number {number}", number, size, size, STEPS)
     _returned(engine.draw(job, _Undisturbed())).finish()
 
 
