@@ -359,8 +359,8 @@ def _specs(arguments: Sequence[Any], path: Path) -> tuple[TensorSpec, ...]:
 def _release(session: Any) -> None:
     """The package keeps every session alive until the process ends, and with it the card's memory.
 
-    It has no way to close one, so its own list is cleaned up by name; where that has changed, the memory
-    stays taken, and the log says so.
+    It has no way to close one, so its own list is cleaned up by name (at which the session's destructor
+    complains on stderr, harmlessly); where that has changed, the memory stays taken, and the log says so.
     """
     inner = getattr(session, "_sess", None)
     module = importlib.import_module(type(inner).__module__) if inner is not None else None

@@ -40,7 +40,7 @@ class Place:
         """Raises FeedMismatch unless this output stands alone, or as a row within its own cache."""
         start, stop = self.start, self.stop
         for other in others:
-            if start >= other.stop or other.start >= stop or other is self:
+            if other.start >= stop or start >= other.stop or other is self:
                 continue
             if other is not self.partner or start < other.start or stop > other.stop:
                 raise FeedMismatch(

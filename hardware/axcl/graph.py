@@ -123,6 +123,8 @@ class AxclStep:
         self._all = list(self._places.values())
         self._outputs = [place for place in self._all if place.is_output]
         self._frees_seen = card.frees
+        self._set_input = card.functions.axclrtEngineSetInputBufferByIndex
+        self._set_output = card.functions.axclrtEngineSetOutputBufferByIndex
         pair(self._all, group.index)
         for place in self._all:
             self._stand(place, (outputs if place.is_output else inputs)[place.spec.name])
@@ -175,17 +177,13 @@ class AxclStep:
         place.stop = place.start + view.size_bytes
 
     def _tell(self, place: _Bound) -> None:
-        functions = self._card.functions
         if place.is_output:
-            name, function = (
-                "axclrtEngineSetOutputBufferByIndex",
-                functions.axclrtEngineSetOutputBufferByIndex,
-            )
+            code = self._set_output(self.io, place.number, place.start, place.size_bytes)
         else:
-            name, function = "axclrtEngineSetInputBufferByIndex", functions.axclrtEngineSetInputBufferByIndex
-        code = function(self.io, place.number, place.start, place.size_bytes)
+            code = self._set_input(self.io, place.number, place.start, place.size_bytes)
         if code:
-            self._card.check(name, code, Doing.BINDING)
+            side = "Output" if place.is_output else "Input"
+            self._card.check(f"axclrtEngineSet{side}BufferByIndex", code, Doing.BINDING)
 
 
 class _OneShot:

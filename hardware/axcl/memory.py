@@ -43,42 +43,34 @@ class AxclBuffer:
 
     def __init__(self, card: AxclCard, address: int, size_bytes: int) -> None:
         self._card = card
-        self._address = address
-        self._size_bytes = size_bytes
+        self.address = address
+        self.size_bytes = size_bytes
         self.is_open = True
-
-    @property
-    def size_bytes(self) -> int:
-        return self._size_bytes
-
-    @property
-    def address(self) -> int:
-        return self._address
 
     def write(self, data: Array | bytes, offset_bytes: int = 0) -> None:
         source = _bytes_of(data)
         self.check(offset_bytes, source.size)
-        self._card.send(self._address + offset_bytes, source)
+        self._card.send(self.address + offset_bytes, source)
 
     def read(self, offset_bytes: int, size_bytes: int) -> bytes:
         self.check(offset_bytes, size_bytes)
         target = np.empty(size_bytes, np.uint8)
-        self._card.fetch(target, self._address + offset_bytes)
+        self._card.fetch(target, self.address + offset_bytes)
         return target.tobytes()
 
     def read_into(self, target: Array, offset_bytes: int = 0) -> None:
         if not target.flags.c_contiguous or not target.flags.writeable:
             raise FeedMismatch("read_into needs a writeable C-contiguous array")
         self.check(offset_bytes, target.nbytes)
-        self._card.fetch(target, self._address + offset_bytes)
+        self._card.fetch(target, self.address + offset_bytes)
 
     def copy_from(self, source: View, offset_bytes: int = 0) -> None:
         self.check(offset_bytes, source.size_bytes)
         other = resolve(source, self._card)
-        self._card.copy(self._address + offset_bytes, other.address + source.offset_bytes, source.size_bytes)
+        self._card.copy(self.address + offset_bytes, other.address + source.offset_bytes, source.size_bytes)
 
     def view(self, offset_bytes: int = 0, size_bytes: int | None = None) -> View:
-        size = self._size_bytes - offset_bytes if size_bytes is None else size_bytes
+        size = self.size_bytes - offset_bytes if size_bytes is None else size_bytes
         self.check(offset_bytes, size)
         return View(self, offset_bytes, size)
 
@@ -93,10 +85,10 @@ class AxclBuffer:
     def check(self, offset_bytes: int, size_bytes: int) -> None:
         """Raises FeedMismatch unless the bytes lie within this open buffer."""
         if not self.is_open:
-            raise FeedMismatch(f"the buffer at {self._address:#x} is closed")
-        if offset_bytes < 0 or size_bytes < 0 or offset_bytes + size_bytes > self._size_bytes:
+            raise FeedMismatch(f"the buffer at {self.address:#x} is closed")
+        if offset_bytes < 0 or size_bytes < 0 or offset_bytes + size_bytes > self.size_bytes:
             raise FeedMismatch(
-                f"bytes {offset_bytes} to {offset_bytes + size_bytes} leave a buffer of {self._size_bytes}"
+                f"bytes {offset_bytes} to {offset_bytes + size_bytes} leave a buffer of {self.size_bytes}"
             )
 
 
