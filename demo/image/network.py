@@ -18,6 +18,8 @@ HIDDEN = -1e4
 """Added to a score, it leaves no weight."""
 FAINT = 0.2
 """Deviation of a latent's channel below which it counts as noise."""
+ALIKE = 0.08
+"""How far apart two colours may be and count as one that wavers, of 2 from black to white."""
 _AROUND = tuple((y, x) for y in range(3) for x in range(3) if (y, x) != (1, 1))
 SIDE = SIZE // BLOCK
 """Of a latent."""
@@ -169,7 +171,7 @@ class Decoder(nn.Module):
         self.plain.bias.data = torch.from_numpy(bias)
 
     def forward(self, latent: Tensor) -> Tensor:
-        colours = self.plain(latent)
+        colours = _flattened(self.plain(latent))
         smooth = functional.interpolate(colours, scale_factor=float(BLOCK), mode="bilinear")
         padded = functional.pad(colours, (1, 1, 1, 1), mode="replicate")
         others = [padded[:, :, y : y + SIDE, x : x + SIDE] - colours for y, x in _AROUND]
@@ -191,6 +193,18 @@ class Decoder(nn.Module):
         x = x + self.conv_2(x)
         weights: Tensor = functional.pixel_shuffle(self.leave(functional.silu(x)), 2)
         return weights
+
+
+def _flattened(colours: Tensor) -> Tensor:
+    """Each place's colour, averaged with whatever others in the picture are nearly like it.
+
+    float32[n, 3, 16, 16] to the same. A UNet's colours waver from place to place, and eyes see that before
+    anything else; outlines hardly change, because a place on one is only averaged with such as it.
+    """
+    rows = colours.flatten(2).transpose(1, 2)
+    near = 2 * rows @ rows.transpose(1, 2) - rows.square().sum(-1)[:, None]
+    weights = torch.softmax(near / (2 * ALIKE**2), dim=-1)
+    return (weights @ rows).transpose(1, 2).unflatten(2, (SIDE, SIDE))
 
 
 def _evened(latent: Tensor) -> Tensor:

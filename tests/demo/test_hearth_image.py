@@ -9,16 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from config.settings import VirtualCardSettings
 from demo.image import latents, tokenizer
 from demo.image.evaluate import PACKAGE, measure, questions
 from demo.image.judge import judge
 from demo.image.painter import Painter, painter
-from demo.image.pictures import Pose, Scene, draw
+from demo.image.pictures import SIZE, Pose, Scene, draw
 from demo.image.prompts import WORDS
-from models.diffusion.package import is_diffusion
+from hardware.virtual.card import VirtualCard
+from models.diffusion.engine import PictureEngine
+from models.diffusion.package import find_package, is_diffusion
 from models.diffusion.preview import preview, read_matrix
 from models.manifest import read_manifest
+from tasks.board import PictureSize
+from tasks.jobs import ANONYMOUS, ImageJob, JobClass, Submission, new_job_id
 from tests.golden.demo_pictures import DRAWINGS, PICTURES, begin
+from tests.models.cards import Scripted
 
 NO_NOISE = np.zeros((1, 4, 16, 16), np.float32)
 
@@ -86,3 +92,23 @@ def test_pictures_are_those_of_diffusers(paints: Painter, name: str) -> None:
     else:
         made = paints.redraw(begin(), drawing.prompt, drawing.seed, drawing.strength)
     assert np.abs(made.astype(int) - wanted).mean() < 2
+
+
+def test_the_engine_draws_what_the_evaluation_draws(paints: Painter, tmp_path: Path) -> None:
+    prompt, seed = "a green duck on a pink background", 5
+    submission = Submission(new_job_id(), ANONYMOUS, JobClass.IMAGE, 0)
+    job = ImageJob(submission, "hearth-image", prompt, seed, SIZE, SIZE, steps=4)
+    with VirtualCard(tmp_path / "card", VirtualCardSettings()) as card:
+        engine = PictureEngine("hearth-image", card, find_package(PACKAGE), tmp_path)
+        for _ in engine.bring(PictureSize(SIZE, SIZE)):
+            pass
+        drawing = engine.draw(job, Scripted())
+        while True:
+            try:
+                next(drawing)
+            except StopIteration as end:
+                sketch = end.value
+                break
+        engine.close()
+    assert sketch is not None
+    np.testing.assert_array_equal(sketch.drawing.pixels, paints.draw(prompt, seed))
