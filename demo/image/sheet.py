@@ -16,8 +16,6 @@ from demo.image.prompts import prompt_for
 from demo.image.shapes import SHAPES
 
 COLUMNS = 8
-_SHADES = 200
-"""Of the whole sheet, which keeps the file small."""
 
 
 def scenes() -> list[Scene]:
@@ -40,8 +38,7 @@ def main() -> int:
         drawn = [paints.draw(prompt_for(s), seed, options.steps) for seed, s in enumerate(scenes())]
     rows = [np.concatenate(drawn[i : i + COLUMNS], axis=1) for i in range(0, len(drawn), COLUMNS)]
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    sheet = Image.fromarray(np.concatenate(rows))
-    sheet.quantize(_SHADES, dither=Image.Dither.NONE).save(options.out, optimize=True)
+    Image.fromarray(np.concatenate(rows)).save(options.out, optimize=True)
     return 0
 
 

@@ -65,9 +65,9 @@ def test_its_preview_is_the_picture_from_afar(paints: Painter) -> None:
 
 def test_it_draws_what_it_is_asked_for(paints: Painter) -> None:
     marks = measure(paints, questions("test", 24), 4)
-    assert marks["background"] >= 0.95
-    assert marks["color"] >= 0.9
-    assert marks["shape"] >= 0.7
+    assert marks["background"] == 1.0
+    assert marks["color"] >= 0.95
+    assert marks["shape"] >= 0.9
 
 
 def test_another_seed_is_another_picture_of_the_same(paints: Painter) -> None:
