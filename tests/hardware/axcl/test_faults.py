@@ -21,6 +21,7 @@ from config.settings import CHECKOUT
 from hardware.axcl.card import AxclCard
 from hardware.errors import CardLost, CardTimeout, FeedMismatch, GraphRejected, HardwareError, OutOfCardMemory
 from hardware.virtual.abi import description, host
+from hardware.virtual.abi.engine import _Plan
 from hardware.virtual.abi.options import VARIABLE, Quirk, SimOptions
 from hardware.virtual.state import CardState, Fault
 from tests import axclsim
@@ -28,7 +29,6 @@ from tests.axclsim import MIB
 from tests.hardware import graphs
 
 ONES = np.ones((1, 4), np.float32)
-SLOW_MS = 300
 
 
 @dataclass
@@ -49,14 +49,13 @@ class Trouble:
 
 
 class Stage:
-    """A card, the state of its device, and two graphs: one quick, one that takes a while."""
+    """A card, the state of its device, and a graph."""
 
     def __init__(self, trouble: Trouble, library: Path, place: Path) -> None:
         self.trouble, self.library, self.place = trouble, library, place
         self.told = axclsim.strict(place, memory_mib=64, **{"timing": "pi5", **trouble.sim})
         self.state = CardState.open(self.told.state)
         self.quick = graphs.adder(place / "quick.axmodel")
-        self.slow = graphs.adder(place / "slow.axmodel", step_ms=SLOW_MS)
         self.card: AxclCard
 
     def open(self, **options: Any) -> AxclCard:
@@ -72,7 +71,20 @@ class Stage:
 
     @contextmanager
     def meanwhile(self, action: Callable[[], object]) -> Iterator[None]:
-        """Have ``action`` done while an execute is under way."""
+        """Have ``action`` done while an execute is under way: its graph has run, and it has not returned."""
+        run = _Plan.run
+
+        def ran(plan: _Plan) -> None:
+            run(plan)
+            action()
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(_Plan, "run", ran)
+            yield
+
+    @contextmanager
+    def while_it_hangs(self, action: Callable[[], object]) -> Iterator[None]:
+        """Have ``action`` done once an execute has begun that does not end by itself."""
         began = threading.Event()
         before = host.on_call
 
@@ -83,7 +95,6 @@ class Stage:
 
         def act() -> None:
             began.wait(30)
-            time.sleep(SLOW_MS / 3000)  # well within what the execute takes
             action()
 
         host.on_call = noticed
@@ -98,13 +109,13 @@ class Stage:
 
 def lose_while_executing(stage: Stage) -> None:
     with stage.meanwhile(lambda: stage.state.order(fault=Fault.LOST)):
-        stage.job(stage.slow)
+        stage.job(stage.quick)
 
 
 def reboot_while_executing(stage: Stage) -> None:
     """An operator, or our own helper, boots the device under a running job."""
     with stage.meanwhile(stage.state.reboot):
-        stage.job(stage.slow)
+        stage.job(stage.quick)
 
 
 def hang_on_a_stream(stage: Stage) -> None:
@@ -125,7 +136,7 @@ def hang_on_a_stream(stage: Stage) -> None:
 def hang_until_rebooted(stage: Stage) -> None:
     """A synchronous call cannot be given up; booting the device anew from outside ends it, with an error."""
     stage.state.order(fault=Fault.HANG)
-    with stage.meanwhile(stage.state.reboot):
+    with stage.while_it_hangs(stage.state.reboot):
         stage.job(stage.quick)
 
 
