@@ -352,6 +352,13 @@ class Claim:
         self.ended = reply != b"spent"
         return self.ended
 
+    def others_wait(self) -> bool:
+        """Whether the queue holds work for this card or another. False when Redis does not say."""
+        try:
+            return bool(self._owner.redis.zcard(keys.READY))
+        except (*AWAY, RedisError):
+            return False
+
     def end_unsaid(self) -> None:
         """End a job whose engine left without a terminal event."""
         if self._scribe.orders.lost:

@@ -235,6 +235,44 @@ async def test_a_picture_that_nobody_wants_any_more_becomes_no_file(
     assert engine.paper.asked == ["keep", "discard"]
 
 
+async def test_a_file_waits_for_the_card_to_be_at_its_next_job_and_only_then(
+    gate: Gate, engine: Engine, accept_picture: Accept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.finisher.CARD_FIRST_S", 30.0)
+    first, second = await accept_picture(), await accept_picture()
+    image.run(first.submission.id)
+    until(lambda: engine.paper.asked == ["keep"])
+    paper, engine.paper = engine.paper, Paper()
+    working, done = threading.Event(), threading.Event()
+
+    def at_work() -> None:
+        assert claim._current is not None
+        with claim._current.signals.calling_card(10.0):
+            working.set()
+            assert done.wait(10)
+
+    engine.drawing = at_work
+    drawing = threading.Thread(target=image.run, args=(second.submission.id,))
+    assert not gate.reached.is_set()
+    drawing.start()
+    assert working.wait(5)
+    assert gate.reached.wait(5)
+    gate.opened.set()
+    done.set()
+    drawing.join(5)
+    finisher.join()
+    assert paper.asked == ["keep", "finish", "discard"]
+
+
+async def test_a_lone_picture_waits_for_nothing(
+    engine: Engine, accept_picture: Accept, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.finisher.CARD_FIRST_S", 30.0)
+    job = await accept_picture()
+    image.run(job.submission.id)
+    until(lambda: record(store, job, "state") == "succeeded")
+
+
 async def test_told_to_stop_it_still_makes_the_file_of_what_is_drawn(
     gate: Gate, accept_picture: Accept, store: redis.Redis
 ) -> None:
