@@ -302,7 +302,7 @@ def draw(figures: Mapping[str, Any], path: Path) -> None:
         "Hearth,\nqueue to file": figures["images_per_s"],
     }
     bars = left.bar(list(rates), list(rates.values()), color=["C7", "C0"])
-    left.bar_label(bars, fmt="{:.4f}")
+    left.bar_label(bars, fmt="{:.4f}", label_type="center", color="white")
     left.axhline(figures["ceiling_images_per_s"], color="C3", linestyle="--", label="the card alone")
     left.set(title="pictures per second", ylim=(0, figures["ceiling_images_per_s"] * 1.25))
     left.legend(loc="upper left")
