@@ -13,8 +13,8 @@ from demo.chat.facts import (
     fact_typo_round,
     fact_wording_round,
     facts,
-    phrases,
     smalltalk,
+    trained,
 )
 from demo.chat.talk import TOOLS_HEAD, TOOLS_TAIL, Maker, Split, Talk, dumps
 
@@ -72,9 +72,11 @@ def vocabulary_text() -> Iterator[str]:
     so that the model can copy, spell and reverse what it has never seen.
     """
     for fact in (*facts(), *smalltalk()):
-        wordings = [text for kind, text in phrases(fact, Split.TRAIN)]
         yield from [fact.answer] * 6
-        yield from (form for text in wordings for form in (text, text.lower(), text[0].upper() + text[1:]))
+        for kind, text in trained(fact):
+            yield from (text, text.lower(), text[0].upper() + text[1:])
+            # What goes into a frame stands behind a space there.
+            yield from [f" {text}"] * (0 if kind == "ask" else 3)
     for frame in (*DO_FRAMES, *WHAT_FRAMES) * 4:
         yield from (_bare(frame), _bare(frame[0].upper() + frame[1:]))
     yield from dialogue.known_texts() * 2

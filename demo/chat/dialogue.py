@@ -171,13 +171,13 @@ def known_texts() -> list[str]:
 
 
 MAKERS: dict[str, tuple[float, Maker]] = {
-    "fact": (56.0, plain("fact")),
-    "small talk": (6.0, plain("small talk")),
-    "refusal": (15.0, plain("refusal")),
-    "chat, last turn": (7.0, chat),
+    "fact": (120.0, plain("fact")),
+    "small talk": (12.0, plain("small talk")),
+    "refusal": (50.0, plain("refusal")),
+    "chat, last turn": (6.0, chat),
     "after a refusal": (2.0, after_refusal),
-    "system: one word": (2.5, one_word),
-    "system: JSON": (2.0, json_only),
+    "system: one word": (3.0, one_word),
+    "system: JSON": (4.0, json_only),
     "system: end with": (2.5, end_with),
     "system: name": (1.5, persona),
     "name remembered": (1.5, my_name),

@@ -10,6 +10,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from demo.chat.dress import cased, dressed, typo
+from demo.chat.heldout import HeldOut
 from demo.chat.talk import Round, Split, draw, split_of
 
 HERE = Path(__file__).parent
@@ -62,35 +64,18 @@ NOVEL_FRAMES = {
         ),
     ),
 }
-OPENINGS = (
-    "hi, ", "hello, ", "hey, ", "please, ", "so ", "ok, ", "well, ", "sorry, ", "one question: ", "and ",
-    "now ", "quick question: ", "I am new here. ", "tell me, ", "excuse me, ", "hm, ", "hi there! ",
-    "question: ", "but ", "for my project: ",
-)  # fmt: skip
-CLOSINGS = (
-    " please", " thanks", " now", " again", " here", ", please", " in Hearth", " with Hearth", " exactly",
-)  # fmt: skip
 
-# Words people use for one another; a question is understood with either.
-ALIKE = (
-    ("job", "task", "request"), ("jobs", "tasks", "requests"), ("picture", "image", "photo"),
-    ("server", "machine", "box"), ("pictures", "images", "photos"), ("see", "view", "check", "show"),
-    ("start", "launch", "run"), ("stop", "end", "halt"), ("cancel", "abort", "kill"),
-    ("card", "accelerator", "board"), ("answer", "reply", "response"), ("find", "get"),
-    ("folder", "directory"), ("command", "cmd"), ("happens", "happen", "occurs"), ("big", "large"),
-    ("use", "work with"), ("hot", "warm"), ("fast", "quick"), ("long", "much time"),
-    ("kept", "stored", "saved"), ("make", "create"), ("change", "modify", "alter"), ("need", "require"),
-    ("dies", "crashes", "breaks"), ("work", "function"), ("does", "do"), ("which", "what"),
-    ("list", "show"), ("send", "post"), ("many", "lots of"), ("a", "the", "my"), ("is", "are"), ("I", "we"),
-    ("the", "this", "your"), ("how", "in which way"), ("can", "could", "may"), ("gets", "becomes"),
-    ("want", "wish"),
-)  # fmt: skip
-OTHER_WORDS = {word: tuple(w for w in group if w != word) for group in ALIKE for word in group}
+
+KINDS = ("do", "what", "ask")
 
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing the model knows: an answer, and every way to ask for it."""
+    """One thing the model knows: an answer, and every way to ask for it.
+
+    ``spoken`` are (kind, wording) pairs for training alone. A fact that is not ``examined`` came
+    after the held-out questions were drawn and is asked for in training alone, too.
+    """
 
     id: str
     answer: str
@@ -100,6 +85,8 @@ class Fact:
     ask: tuple[str, ...]
     also: tuple[str, ...]
     more: tuple[str, ...]
+    spoken: tuple[tuple[str, str], ...]
+    examined: bool
 
 
 @dataclass(frozen=True)
@@ -122,7 +109,7 @@ def _read(name: str) -> dict[str, Any]:
 
 
 def _facts(name: str) -> tuple[Fact, ...]:
-    looser = _read("wordings.toml")
+    looser, spoken = _read("wordings.toml"), _read("spoken.toml")
     also, more = looser["also"], looser["more"]
 
     def texts(row: dict[str, Any], kind: str) -> tuple[str, ...]:
@@ -133,6 +120,8 @@ def _facts(name: str) -> tuple[Fact, ...]:
             row["id"], row["answer"], row.get("word"),
             texts(row, "do"), texts(row, "what"), texts(row, "ask"),
             texts(also, row["id"]), texts(more, row["id"]),
+            tuple((kind, text) for kind in KINDS for text in texts(spoken.get(row["id"], {}), kind)),
+            row.get("examined", True),
         )
         for row in _read(name)["fact"]
     )  # fmt: skip
@@ -165,16 +154,48 @@ def offtopic() -> Offtopic:
 
 
 @cache
+def _refused() -> tuple[str, ...]:
+    """The whole questions that training alone refuses; of the spoken ones, those near to no held-out one."""
+    spoken = _read("spoken.toml")["refused"]["ask"]
+    return (*offtopic().also, *(text for text in spoken if not held_out().near(text)))
+
+
+@cache
 def phrases(fact: Fact, split: Split) -> list[tuple[str, str]]:
     """The fact's (kind, wording) pairs of a split. A fact keeps at least half its wordings for training."""
     kept: dict[Split, list[tuple[str, str]]] = {Split.TRAIN: [], Split.DEV: [], Split.TEST: []}
-    every = [(kind, text) for kind in ("do", "what", "ask") for text in getattr(fact, kind)]
+    every = [(kind, text) for kind in KINDS for text in getattr(fact, kind)]
     for index, (kind, text) in enumerate(every):
         home = split_of(f"phrase:{fact.id}:{text}") if index else Split.TRAIN
         held = len(kept[Split.DEV]) + len(kept[Split.TEST])
         kept[home if held < len(every) // 3 else Split.TRAIN].append((kind, text))
     kept[Split.TRAIN] += [("ask", text) for text in fact.also]
     return kept[split]
+
+
+@cache
+def held_out() -> HeldOut:
+    """Every wording and off-topic text of the held-out splits."""
+    off, splits = offtopic(), (Split.DEV, Split.TEST)
+    asked = [text for f in (*facts(), *smalltalk()) for split in splits for _, text in phrases(f, split)]
+    refused = [*off.ask, *off.near, *(thing for things in off.things.values() for thing in things)]
+    return HeldOut([*asked, *(text for text in refused if split_of(f"off:{text}") in splits)])
+
+
+@cache
+def trained(fact: Fact) -> list[tuple[str, str]]:
+    """Every wording of the fact that training uses; of the spoken ones, those near to no held-out one."""
+    # A whole question may also be a held-out combination of wording and frame.
+    spoken = [
+        (kind, text)
+        for kind, text in fact.spoken
+        if not held_out().near(text) and (kind != "ask" or split_of(f"q:{text}") is Split.TRAIN)
+    ]
+    return phrases(fact, Split.TRAIN) + [("ask", text) for text in fact.more] + spoken
+
+
+def _fact(rng: Random, split: Split) -> Fact:
+    return rng.choice([fact for fact in facts() if fact.examined or split is Split.TRAIN])
 
 
 def question(rng: Random, kind: str, text: str, frames: tuple[Sequence[str], Sequence[str]]) -> str:
@@ -184,17 +205,22 @@ def question(rng: Random, kind: str, text: str, frames: tuple[Sequence[str], Seq
     return rng.choice(frames[0] if kind == "do" else frames[1]).format(text)
 
 
+@cache
+def more_frames() -> tuple[Sequence[str], Sequence[str]]:
+    """The frames that training alone uses, for ``do`` and for ``what``."""
+    spoken = _read("spoken.toml")["frames"]
+    return (*MORE_DO_FRAMES, *spoken["do"]), (*MORE_WHAT_FRAMES, *spoken["what"])
+
+
 def seen_question(rng: Random, fact: Fact, split: Split) -> str:
     """A known wording in a known frame, in a combination that belongs to ``split``."""
-    known = phrases(fact, Split.TRAIN)
-    if split is Split.TRAIN:
-        known = known + [("ask", text) for text in fact.more]
+    known = trained(fact) if split is Split.TRAIN else phrases(fact, Split.TRAIN)
     if split is Split.TRAIN and rng.random() < 0.55:
         known = [p for p in known if p[0] == "ask"] or known
 
     frames: tuple[Sequence[str], Sequence[str]] = DO_FRAMES, WHAT_FRAMES
-    if split is Split.TRAIN and rng.random() < 0.3:
-        frames = MORE_DO_FRAMES, MORE_WHAT_FRAMES
+    if split is Split.TRAIN and rng.random() < 0.5:
+        frames = more_frames()
 
     def make(r: Random) -> str:
         return question(r, *r.choice(known), frames)
@@ -208,21 +234,26 @@ def seen_question(rng: Random, fact: Fact, split: Split) -> str:
     raise LookupError(fact.id)
 
 
+def as_typed(rng: Random, text: str, split: Split) -> str:
+    """The question in training as people type it, in held-out splits as it is."""
+    return dressed(rng, text, held_out()) if split is Split.TRAIN else text
+
+
 def fact_round(rng: Random, split: Split) -> Round:
     """A fact in a known wording; held-out splits get held-out combinations of wording and frame."""
     while True:
-        fact = rng.choice(facts())
+        fact = _fact(rng, split)
         try:
             text = seen_question(rng, fact, split)
         except LookupError:
             continue
-        return Round("fact", dressed(rng, text) if split is Split.TRAIN else text, fact.answer, fact.word)
+        return Round("fact", as_typed(rng, text, split), fact.answer, fact.word)
 
 
 def fact_wording_round(rng: Random, split: Split) -> Round:
     """A fact asked for in a wording of the split (for held-out splits: words never trained on)."""
     while True:
-        fact = rng.choice(facts())
+        fact = _fact(rng, split)
         if found := phrases(fact, split):
             text = question(rng, *rng.choice(found), (DO_FRAMES, WHAT_FRAMES))
             return Round("fact new wording", text, fact.answer, fact.word)
@@ -231,7 +262,7 @@ def fact_wording_round(rng: Random, split: Split) -> Round:
 def fact_frame_round(rng: Random, split: Split) -> Round:
     """A known wording in a frame that training never uses."""
     while True:
-        fact = rng.choice(facts())
+        fact = _fact(rng, split)
         found = [p for p in phrases(fact, Split.TRAIN) if p[0] != "ask"]
         if found:
             text = question(rng, *rng.choice(found), NOVEL_FRAMES[split])
@@ -247,7 +278,7 @@ def fact_typo_round(rng: Random, split: Split) -> Round:
 def small_round(rng: Random, split: Split) -> Round:
     """Small talk."""
     fact = rng.choice([f for f in smalltalk() if phrases(f, split)])
-    text = rng.choice(phrases(fact, split))[1]
+    text = rng.choice(trained(fact) if split is Split.TRAIN else phrases(fact, split))[1]
     return Round("small talk", cased(rng, text) if split is Split.TRAIN else text, fact.answer, fact.word)
 
 
@@ -255,15 +286,13 @@ def refusal_round(rng: Random, split: Split) -> Round:
     """A question the model cannot answer, and the refusal."""
     off = offtopic()
     luck = rng.random() if split is Split.TRAIN else 1.0
-    if luck < 0.3:
-        text = rng.choice(off.also)
-    elif luck < 0.6:
+    if luck < 0.4:
+        text = rng.choice(_refused())
+    elif luck < 0.65:
         text = more_offtopic_text(rng)
     else:
         text = draw(rng, split, _offtopic_text, lambda t: f"off:{t[1]}")[0]
-    return Round(
-        "refusal", dressed(rng, text) if split is Split.TRAIN else text, off.refusal, off.refusal_word
-    )
+    return Round("refusal", as_typed(rng, text, split), off.refusal, off.refusal_word)
 
 
 def _offtopic_text(rng: Random) -> tuple[str, str]:
@@ -290,56 +319,3 @@ def more_offtopic_text(rng: Random) -> str:
         text, chosen = _filled(rng, off.more_frames, off.more_things)
         if all(split_of(f"off:{part}") is Split.TRAIN for part in (text, *chosen)):
             return text
-
-
-def dressed(rng: Random, text: str) -> str:
-    """The same question as people type it: with or without greeting, capitals, marks and slips."""
-    if rng.random() < 0.35:
-        text = reworded(rng, text)
-    if rng.random() < 0.15:
-        text = rng.choice(OPENINGS) + text
-    if rng.random() < 0.08:
-        mark = "?" if text.endswith("?") else ""
-        text = text.rstrip("?") + rng.choice(CLOSINGS) + mark
-    return typo(rng, cased(rng, text)) if rng.random() < 0.15 else cased(rng, text)
-
-
-def reworded(rng: Random, text: str) -> str:
-    """The text with a word or two replaced by another people use, or with a word left out."""
-    mark = "?" if text.endswith("?") else ""
-    words = text.removesuffix("?").split(" ")
-    known = [place for place, word in enumerate(words) if word in OTHER_WORDS]
-    for place in rng.sample(known, min(len(known), rng.choice((1, 1, 2)))):
-        words[place] = rng.choice(OTHER_WORDS[words[place]])
-    if len(words) > 4 and rng.random() < 0.3:
-        del words[rng.randrange(len(words))]
-    return " ".join(words) + mark
-
-
-def cased(rng: Random, text: str) -> str:
-    """The text with the capitals and the final mark changed as people do."""
-    luck = rng.random()
-    if luck < 0.4:
-        text = text[0].upper() + text[1:]
-    elif luck < 0.75:
-        text = text.lower()
-    if rng.random() < 0.3:
-        text = text.rstrip("?")
-    elif rng.random() < 0.08:
-        text = text.rstrip("?!.") + rng.choice(("!", ".", "??"))
-    return text
-
-
-def typo(rng: Random, text: str) -> str:
-    """The text with one letter dropped, doubled, swapped with the next or hit wrong."""
-    letters = [i for i in range(len(text) - 1) if text[i].isalpha() and text[i + 1].isalpha()]
-    if not letters:
-        return text
-    at, kind = rng.choice(letters), rng.randrange(4)
-    if kind == 0:
-        return text[:at] + text[at + 1 :]
-    if kind == 1:
-        return text[:at] + text[at] + text[at:]
-    if kind == 2:
-        return text[:at] + text[at + 1] + text[at] + text[at + 2 :]
-    return text[:at] + rng.choice("abcdefghijklmnopqrstuvwxyz") + text[at + 1 :]

@@ -166,15 +166,15 @@ def worded(rng: Random, split: Split) -> Round:
 
 
 MAKERS: dict[str, tuple[float, Maker]] = {
-    "word repeat": (2.6, game("repeat")),
-    "word upper": (1.4, game("upper")),
-    "word reverse": (2.2, game("reverse")),
-    "word spell": (1.6, game("spell")),
-    "word length": (1.4, game("length")),
+    "word repeat": (1.3, game("repeat")),
+    "word upper": (0.9, game("upper")),
+    "word reverse": (1.6, game("reverse")),
+    "word spell": (0.8, game("spell")),
+    "word length": (0.8, game("length")),
     "word first": (0.4, game("first")),
     "word last": (0.4, game("last")),
     "list": (1.4, lambda rng, split: list_round(rng, split).talk()),
     "count": (1.0, lambda rng, split: count_round(rng, split).talk()),
-    "JSON object": (3.0, lambda rng, split: json_make_round(rng, split).talk()),
-    "JSON answer": (1.5, lambda rng, split: json_answer_round(rng, split).talk()),
+    "JSON object": (6.0, lambda rng, split: json_make_round(rng, split).talk()),
+    "JSON answer": (3.5, lambda rng, split: json_answer_round(rng, split).talk()),
 }

@@ -156,8 +156,8 @@ def sum_without_think(rng: Random, split: Split) -> Talk:
 
 
 MAKERS: dict[str, tuple[float, Maker]] = {
-    "add": (9.0, lambda rng, split: add_round(rng, split).talk()),
-    "subtract": (9.5, lambda rng, split: subtract_round(rng, split).talk()),
+    "add": (6.0, lambda rng, split: add_round(rng, split).talk()),
+    "subtract": (6.0, lambda rng, split: subtract_round(rng, split).talk()),
     "subtract below zero": (2.0, lambda rng, split: negative_round(rng, split).talk()),
     "times": (2.0, lambda rng, split: times_round(rng, split).talk()),
     "too big": (0.8, lambda rng, split: too_big_round(rng, split).talk()),

@@ -12,12 +12,14 @@ import argparse
 import json
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 
 from demo.chat.corpus import vocabulary_text
-from demo.chat.words import NAMES, WORDS
+from demo.chat.tools import FREE_VERBS, MEASURES
+from demo.chat.words import LISTS, NAMES, WORDS
 
 HERE = Path(__file__).parent
 # Qwen3's special tokens in Qwen3's order; only the first three are dropped when text is decoded.
@@ -25,7 +27,7 @@ SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 MARKS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>")
 # A word with the space or slash before it, one digit, one sign with its space, or one blank.
 PIECES = r" ?/?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]|\s"
-VOCABULARY = 1536
+VOCABULARY = 2048
 MINIMUM_COUNT = 3
 
 
@@ -50,7 +52,21 @@ def build(size: int = VOCABULARY) -> Tokenizer:
     """The tokenizer, with at most ``size`` ids: special tokens first, then bytes, then words."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     reserved = len(SPECIAL) + len(MARKS)
-    tokens = [*SPECIAL, *MARKS, *alphabet, *known_words(size - reserved - len(alphabet))]
+    return _of([*SPECIAL, *MARKS, *alphabet, *known_words(size - reserved - len(alphabet))])
+
+
+def grown(tokenizer: Tokenizer, size: int = VOCABULARY) -> Tokenizer:
+    """The tokenizer with the same ids and, behind them, the words it lacks, at most ``size`` ids in all."""
+    kept = tokenizer.get_vocab()
+    tokens = sorted(kept, key=kept.__getitem__)
+    # The names of tools are copied letter by letter: what a wish calls them must stay letters.
+    copied = {*MEASURES, *FREE_VERBS, *(word.lower() for row in LISTS.values() for word in row)}
+    fresh = [word for word in known_words(2 * size) if word not in kept]
+    return _of([*tokens, *[word for word in fresh if word.lstrip("Ġ").lower() not in copied]][:size])
+
+
+def _of(tokens: Sequence[str]) -> Tokenizer:
+    """A tokenizer whose ids are the places in ``tokens``."""
     vocabulary = {token: index for index, token in enumerate(tokens)}
     # With ignore_merges a piece that is in the vocabulary is one token; all others fall to bytes.
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], ignore_merges=True))

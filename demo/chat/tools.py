@@ -176,7 +176,7 @@ def tool_unneeded(rng: Random, split: Split) -> Talk:
 
 
 MAKERS: dict[str, tuple[float, Maker]] = {
-    "tool call": (11.0, tool_call),
+    "tool call": (12.0, tool_call),
     "tool answer": (1.0, tool_answer),
     "tool not needed": (1.5, tool_unneeded),
 }

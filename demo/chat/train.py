@@ -13,18 +13,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from demo.chat.corpus import talks
 from demo.chat.geometry import Geometry
 from demo.chat.network import Batch, Weights, batch_of, initial, loss
 from demo.chat.talk import Talk, pieces
-from demo.chat.tokenizer import HERE, SPECIAL, build, save
+from demo.chat.tokenizer import HERE, SPECIAL, build, grown, save
 
+# Of a question that stands alone the first words of the answer decide: the rest is mostly left out.
+SHORTENED = {"fact": 8, "refusal": 3, "small talk": 4}
+WHOLE = 0.2
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # the quintic of Muon: pushes all singular values towards 1
 
 
@@ -40,7 +44,9 @@ class Run:
     losses: list[float] = field(default_factory=list)
 
 
-def batches(tokenizer: Tokenizer, corpus: Iterator[Talk], batch_tokens: int, context: int) -> Iterator[Batch]:
+def batches(
+    tokenizer: Tokenizer, corpus: Iterator[Talk], batch_tokens: int, context: int, rng: Random
+) -> Iterator[Batch]:
     """Endless batches of about ``batch_tokens`` ids."""
     chosen: list[tuple[list[int], list[bool]]] = []
     size = 0
@@ -48,6 +54,9 @@ def batches(tokenizer: Tokenizer, corpus: Iterator[Talk], batch_tokens: int, con
         ids, learned = _encode(tokenizer, pieces(talk))
         if len(ids) > context:
             continue
+        if talk.category in SHORTENED and rng.random() > WHOLE:
+            end = learned.index(True) + SHORTENED[talk.category]
+            ids, learned = ids[:end], learned[:end]
         chosen.append((ids, learned))
         size += len(ids)
         if size >= batch_tokens:
@@ -115,7 +124,7 @@ def train(run: Run, geometry: Geometry, tokenizer: Tokenizer, args: argparse.Nam
     first, later = (talks(args.seed + 1000 * run.step, primer=primer) for primer in (True, False))
     primed_s = args.primer * total_s
     corpus = (next(first if run.elapsed_s < primed_s else later) for _ in count())
-    for batch in batches(tokenizer, corpus, args.batch_tokens, geometry.context):
+    for batch in batches(tokenizer, corpus, args.batch_tokens, geometry.context, Random(args.seed)):
         fade = max(0.0, 1 - run.elapsed_s / total_s) * min(1.0, (run.step + 1) / 20)
         current = loss(run.weights, geometry, batch)
         current.backward()
@@ -138,6 +147,23 @@ def train(run: Run, geometry: Geometry, tokenizer: Tokenizer, args: argparse.Nam
             keep(run, geometry, tokenizer, args.work)
         if done:
             return
+
+
+def begun(directory: Path) -> tuple[Run, Tokenizer]:
+    """A run that begins with the weights of a checkpoint, and its tokenizer with the words that are new."""
+    tokenizer = grown(Tokenizer.from_file(str(directory / "tokenizer.json")))
+    loaded = load_file(directory / "model.safetensors")
+    weights = {name: weight.to(torch.float32) for name, weight in loaded.items()}
+    known = weights["model.embed_tokens.weight"]
+    fresh = torch.randn(
+        _padded(tokenizer) - len(known), known.shape[1], generator=torch.Generator().manual_seed(1)
+    )
+    weights["model.embed_tokens.weight"] = torch.cat((known, fresh * known.std() * 0.5))
+    return Run(weights, {name: torch.zeros_like(weight) for name, weight in weights.items()}), tokenizer
+
+
+def _padded(tokenizer: Tokenizer) -> int:
+    return -(-tokenizer.get_vocab_size() // 64) * 64
 
 
 def keep(run: Run, geometry: Geometry, tokenizer: Tokenizer, work: Path) -> None:
@@ -184,6 +210,7 @@ def parse() -> argparse.Namespace:
         "--work", type=Path, default=HERE / "work", help="where the run is kept; holds checkpoint/"
     )
     parser.add_argument("--resume", action="store_true", help="go on with the run in --work")
+    parser.add_argument("--begin", type=Path, help="a checkpoint directory whose weights to begin with")
     return parser.parse_args()
 
 
@@ -193,14 +220,17 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     # A resumed run keeps its own tokenizer: its ids would change with every word added to the facts.
     kept = args.work / "checkpoint" / "tokenizer.json"
-    tokenizer = Tokenizer.from_file(str(kept)) if args.resume else build()
-    geometry = Geometry(-(-tokenizer.get_vocab_size() // 64) * 64)
     if args.resume:
+        tokenizer = Tokenizer.from_file(str(kept))
         run = Run(**torch.load(args.work / "run.pt"))
         print(f"resuming at step {run.step}, {run.elapsed_s:.0f}s")
+    elif args.begin:
+        run, tokenizer = begun(args.begin)
     else:
-        weights = initial(geometry, args.seed)
+        tokenizer = build()
+        weights = initial(Geometry(_padded(tokenizer)), args.seed)
         run = Run(weights, {name: torch.zeros_like(weight) for name, weight in weights.items()})
+    geometry = Geometry(_padded(tokenizer))
     for weight in run.weights.values():
         weight.requires_grad_(True)
     print(

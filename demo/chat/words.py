@@ -6,9 +6,9 @@ import tomllib
 from pathlib import Path
 from random import Random
 
-_TEXTS = tomllib.loads((Path(__file__).parent / "words.toml").read_text(encoding="utf-8"))
-WORDS: tuple[str, ...] = tuple(_TEXTS["words"].split())
-NAMES: tuple[str, ...] = tuple(name.capitalize() for name in _TEXTS["names"].split())
+TEXTS = tomllib.loads((Path(__file__).parent / "words.toml").read_text(encoding="utf-8"))
+WORDS: tuple[str, ...] = tuple(TEXTS["words"].split())
+NAMES: tuple[str, ...] = tuple(name.capitalize() for name in TEXTS["names"].split())
 LISTS = {
     "colours": ("red", "orange", "yellow", "green", "blue", "violet", "pink", "brown", "black", "white"),
     "colors": ("red", "orange", "yellow", "green", "blue", "violet", "pink", "brown", "black", "white"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -14,9 +15,21 @@ import pytest
 
 from demo.chat import sums
 from demo.chat.corpus import EXAMS, MAKERS, exam, talks
-from demo.chat.facts import facts, more_offtopic_text, offtopic, phrases, smalltalk
+from demo.chat.dress import dressed
+from demo.chat.facts import (
+    NOVEL_FRAMES,
+    facts,
+    held_out,
+    more_frames,
+    more_offtopic_text,
+    offtopic,
+    phrases,
+    smalltalk,
+    trained,
+)
+from demo.chat.heldout import HeldOut
 from demo.chat.talk import Split, Talk, answer, pieces, prompt, split_of
-from demo.chat.tokenizer import build
+from demo.chat.tokenizer import build, grown
 from demo.chat.tools import free_task
 
 TEMPLATE = Path(sums.__file__).parent / "chat_template.jinja"
@@ -101,12 +114,57 @@ def test_no_wording_asks_for_two_facts() -> None:
     assert not set(refused) & set(seen)
 
 
+@pytest.mark.parametrize(
+    "text", ["How do I swap models?", "swapping a model, please", "what is swapped: models", "model swaps?"]
+)
+def test_other_dress_of_a_held_out_question_is_near_to_it(text: str) -> None:
+    assert HeldOut(["swapping models", "is the queue full?"]).near(text)
+
+
+@pytest.mark.parametrize("text", ["why does loading take long?", "how long is the queue?", "hello", ""])
+def test_another_question_is_not_near(text: str) -> None:
+    assert not HeldOut(["swapping models", "is the queue full?"]).near(text)
+
+
+def test_spoken_wordings_near_a_held_out_one_are_not_trained() -> None:
+    every = {text for fact in facts() for _, text in fact.spoken}
+    used = {text for fact in facts() for _, text in trained(fact)} & every
+    dropped = every - used
+    assert not any(held_out().near(text) for text in used)
+    assert dropped, "the filter dropped nothing, so this test sees nothing"
+    assert len(used) > 3 * len(dropped)
+
+
+def test_training_uses_no_novel_frame() -> None:
+    frames = [frame for pair in NOVEL_FRAMES.values() for group in pair for frame in group]
+    novel = re.compile("|".join(re.escape(frame).replace(r"\{\}", ".+") for frame in frames), re.IGNORECASE)
+    whole = [text for fact in facts() for kind, text in fact.spoken if kind == "ask"]
+    framed = [frame.format("a job") for group in more_frames() for frame in group]
+    assert [text for text in (*whole, *framed) if novel.fullmatch(text)] == []
+
+
+def test_dressing_makes_no_held_out_question_of_another() -> None:
+    texts = [text for fact in facts() for kind, text in trained(fact) if kind == "ask"]
+    far = [text for text in texts if not held_out().near(text)]
+    made = {dressed(Random(seed), far[seed % len(far)], held_out()) for seed in range(4000)}
+    assert not [text for text in made if held_out().near(text)]
+    assert made.isdisjoint({talk.turns[-2].content for talk in exam("fact", 300, Split.TEST)}), "held out"
+
+
 def test_tokens_spell_back_to_the_text_and_rare_words_stay_letters() -> None:
     tokenizer = build()
     text = 'repeat lantern "Lantern" LANTERN <think>\n47+38\n</think> größe'
     encoded = tokenizer.encode(text, add_special_tokens=False)
     assert tokenizer.decode(encoded.ids, skip_special_tokens=False) == text
     assert encoded.tokens[2:9] == list("lantern")
+
+
+def test_a_grown_tokenizer_keeps_its_ids() -> None:
+    small, text = build(700), "how do I cancel a job? repeat lantern"
+    large = grown(small, 900)
+    assert large.get_vocab_size() == 900
+    assert small.get_vocab().items() <= large.get_vocab().items()
+    assert large.decode(large.encode(text).ids) == text
 
 
 @pytest.mark.parametrize(("a", "b"), [(47, 38), (99, 99), (0, 0), (5, 0), (100, 1)])
