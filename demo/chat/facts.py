@@ -212,12 +212,18 @@ def more_frames() -> tuple[Sequence[str], Sequence[str]]:
     return (*MORE_DO_FRAMES, *spoken["do"]), (*MORE_WHAT_FRAMES, *spoken["what"])
 
 
+def _wordings(rng: Random, fact: Fact) -> list[tuple[str, str]]:
+    """The wordings training draws from this time: whole questions, the first things to ask for, or any."""
+    luck, every = rng.random(), trained(fact)
+    if luck < 0.75:
+        few = every if luck < 0.45 else phrases(fact, Split.TRAIN)
+        return [pair for pair in few if (pair[0] == "ask") == (luck < 0.45)] or every
+    return every
+
+
 def seen_question(rng: Random, fact: Fact, split: Split) -> str:
     """A known wording in a known frame, in a combination that belongs to ``split``."""
-    known = trained(fact) if split is Split.TRAIN else phrases(fact, Split.TRAIN)
-    if split is Split.TRAIN and rng.random() < 0.55:
-        known = [p for p in known if p[0] == "ask"] or known
-
+    known = _wordings(rng, fact) if split is Split.TRAIN else phrases(fact, Split.TRAIN)
     frames: tuple[Sequence[str], Sequence[str]] = DO_FRAMES, WHAT_FRAMES
     if split is Split.TRAIN and rng.random() < 0.5:
         frames = more_frames()
