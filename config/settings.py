@@ -188,6 +188,15 @@ class ModelSettings(_Group):
     chunks where a probe has shown that they give the same."""
 
 
+class WorkerSettings(_Group):
+    """The process that owns the card."""
+
+    child_memory_mib: Annotated[int, Field(ge=1)] | None = None
+    """When it has more memory of its own, in MiB, after a job, a fresh process takes over before the next and
+    loads the models anew. What is on a virtual card does not count, nor do files that are mapped. Not set:
+    half of the machine's memory."""
+
+
 class VirtualCardSettings(_Group):
     """The card made of software that serves where no other is found."""
 
@@ -278,6 +287,7 @@ class Settings(BaseSettings):
     thermal: ThermalSettings = ThermalSettings()
     recovery: RecoverySettings = RecoverySettings()
     models: ModelSettings = ModelSettings()
+    worker: WorkerSettings = WorkerSettings()
     axcl: AxclSettings = AxclSettings()
     virtual_card: VirtualCardSettings = VirtualCardSettings()
 

@@ -165,10 +165,12 @@ def _write(path: Path, data: bytes, *, is_durable: bool = True) -> None:
     with suppress(FileNotFoundError):
         if path.stat().st_size == len(data):
             os.utime(path)  # a sweep of files that nobody refers to looks at their age
+            if is_durable:
+                _sync_directory(path.parent)  # who wrote it may not have come to that yet
             return
-    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
+        _make_directory(path.parent, is_durable=is_durable)
         with unfinished.open("xb") as file:
             file.write(data)
             file.flush()
@@ -192,6 +194,16 @@ def _entries(place: Path) -> list[os.DirEntry[str]]:
             return list(found)
     except FileNotFoundError:
         return []
+
+
+def _make_directory(directory: Path, *, is_durable: bool) -> None:
+    """With those above it. A new one is an entry of the one above, which has to reach the disk as well."""
+    if directory.is_dir():
+        return
+    _make_directory(directory.parent, is_durable=is_durable)
+    directory.mkdir(exist_ok=True)
+    if is_durable:
+        _sync_directory(directory.parent)
 
 
 def _sync_directory(directory: Path) -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import redis
 
-from config.settings import Settings, settings
+from config.settings import Settings, WorkerSettings, settings
 from tasks import board, claim, keys
 from tasks.app import MONITOR_QUEUE
 from tasks.connection import connect
@@ -83,8 +83,17 @@ class Stop:
 class CardOwner:
     """The child at work. Made by :func:`boot`; satisfies ``worker.pool.Owner``."""
 
-    def __init__(self, card: Card, epoch: int, client: redis.Redis, residency: Residency, stop: Stop) -> None:
+    def __init__(
+        self,
+        card: Card,
+        epoch: int,
+        client: redis.Redis,
+        residency: Residency,
+        stop: Stop,
+        limits: WorkerSettings,
+    ) -> None:
         self.card = card
+        self._limits = limits
         self.epoch = epoch
         self._client = client
         self._residency = residency
@@ -142,6 +151,19 @@ class CardOwner:
         self._residency.probe()
         self._probe_since_ms = None
         self._probed_s = time.monotonic()
+
+    def has_outgrown(self) -> bool:
+        """Whether this process has more memory than the settings allow."""
+        from hardware.errors import HardwareError
+        from worker.memory import MIB, excess_bytes
+
+        try:
+            excess = excess_bytes(self.card, self._limits)
+        except HardwareError:
+            return False  # whoever calls the card next hears of it in words
+        if excess > 0:
+            log.warning("%d MiB more than worker.child_memory_mib: a fresh process takes over", excess // MIB)
+        return excess > 0
 
     def leave(self) -> None:
         """Finish what is drawn, unload in order, close the card, stop beating. A lost card is left alone."""
@@ -252,7 +274,7 @@ def boot(link: Link, models: Callable[[], Models] = models_here) -> CardOwner:
         config.models,
     )
     engines().chat = engines().image = engines().models = residency
-    owner = CardOwner(card, epoch, client, residency, stop)
+    owner = CardOwner(card, epoch, client, residency, stop, config.worker)
     owner.announce(link)
     log.info("card %s is ours, epoch %d, pid %d", card.info.id, epoch, os.getpid())
     return owner

@@ -3,7 +3,7 @@
 What differs from stock prefork (celery 5.7.0, billiard 4.3.2, read in their source in 2026-11): the card is
 opened in the child before it says that it is up; a child that starts slowly is not killed for it; one that
 cannot have the card ends the worker instead of being started again for ever; a child that was told to stop
-leaves between two jobs; and it closes its card before it goes.
+leaves between two jobs, as does one that has grown too large; and it closes its card before it goes.
 """
 
 from __future__ import annotations
@@ -49,6 +49,10 @@ class Owner(Protocol):
         """Called a few times a second while no job runs: what may only be done between two jobs."""
         ...
 
+    def has_outgrown(self) -> bool:
+        """Asked after each job: whether a fresh process should do the next one."""
+        ...
+
     def leave(self) -> None: ...
 
 
@@ -88,8 +92,13 @@ class CardProcess(_Worker):  # type: ignore[misc]  # untyped, see above
         super()._make_child_methods(*args, **kwargs)
         receive = self.wait_for_job
         poll = self.inq._reader.poll
+        has_worked = False
 
         def wait_for_job() -> Any:
+            nonlocal has_worked
+            # Never before its first job: a limit below what a process needs at all would end each of them.
+            if has_worked and self.owner.has_outgrown():
+                raise SystemExit(0)
             # Stock billiard blocks in a read here and would never see that it was told to stop.
             while not poll(_IDLE_LOOK_S):
                 if self.owner.is_stopping():
@@ -97,6 +106,7 @@ class CardProcess(_Worker):  # type: ignore[misc]  # untyped, see above
                 self.owner.attend()
             if self.owner.is_stopping():
                 raise SystemExit(0)
+            has_worked = True
             return receive()
 
         self.wait_for_job = wait_for_job

@@ -59,3 +59,38 @@ def test_a_full_disk_is_an_error_of_its_own_and_leaves_nothing_behind(
     with pytest.raises(DiskFull, match="disk is full"):
         store.save(b"pixels", "image/png")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+class Disk:
+    """What would be found after a power cut: what was told to the disk in this order, and nothing else."""
+
+    def __init__(self, root: Path) -> None:
+        self._root, self.told = root, list[str]()
+
+    def fsync(self, descriptor: int) -> None:
+        place = Path(os.readlink(f"/proc/self/fd/{descriptor}")).relative_to(self._root)
+        self.told.append(f"{place}/" if (self._root / place).is_dir() else "unnamed" if place.name[0] == "." else "named")
+
+
+def test_a_result_its_directory_and_those_above_are_on_the_disk_before_anybody_hears_its_name(
+    store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk(tmp_path)
+    monkeypatch.setattr(os, "fsync", disk.fsync)
+    ref = store.save(b"pixels", "image/png")
+    place = f"{Path(ref.path).parent}/"
+    assert disk.told == ["./", "artifacts/", "unnamed", place], "the contents come before the name"
+    store.save(b"pixels", "image/png")
+    assert disk.told[4:] == [place], "another who writes the same may not have come to that yet"
+    other = store.spool(b"a picture")
+    assert disk.told[5:] == ["./", "unnamed", "inputs/"]
+    assert store.input(other).is_file()
+
+
+def test_previews_do_not_wait_for_the_disk(
+    store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk(tmp_path)
+    monkeypatch.setattr(os, "fsync", disk.fsync)
+    store.save_preview("job_1", b"small", "image/jpeg")
+    assert disk.told == []

@@ -260,6 +260,24 @@ async def test_a_child_told_to_stop_alone_is_followed_by_another(home: House, np
     assert npu.children() != [child]
 
 
+async def test_a_child_that_has_grown_too_large_is_followed_by_another_after_its_job(home: House) -> None:
+    if running := home.running("npu"):
+        running.stop()
+    home.clear()
+    npu = home.start_npu(HEARTH_WORKER__CHILD_MEMORY_MIB="1")
+    picture = await home.submit_picture(file_ms=300)
+    chat = await home.submit(tokens=5)
+    for job in (picture, chat):
+        assert home.until_ended(job, BOOT_PATIENCE_S) == "succeeded"
+        assert (home.field(job, "attempt"), home.field(job, "strikes")) == ("1", "0")
+    assert home.text(chat) == counted(5)
+    assert home.drawn(picture) == 1
+    until(lambda: npu.log.count(f"card {CARD} is ours") == 3, "a new owner after each job", BOOT_PATIENCE_S)
+    assert npu.log.count("a fresh process takes over") == npu.log.count(f"card {CARD} closed") == 2
+    assert "Traceback" not in npu.log
+    assert npu.stop() == 0
+
+
 async def test_a_redis_that_lost_its_data_is_told_anew_who_owns_the_card(home: House, npu: Service) -> None:
     (child,) = npu.children()
     home.store.delete(keys.epoch(CARD))
