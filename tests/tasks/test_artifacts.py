@@ -68,8 +68,10 @@ class Disk:
         self._root, self.told = root, list[str]()
 
     def fsync(self, descriptor: int) -> None:
-        place = Path(os.readlink(f"/proc/self/fd/{descriptor}")).relative_to(self._root)
-        self.told.append(f"{place}/" if (self._root / place).is_dir() else "unnamed" if place.name[0] == "." else "named")
+        place = Path(f"/proc/self/fd/{descriptor}").readlink()
+        name = place.relative_to(self._root).as_posix()
+        unnamed = place.name.startswith(".")
+        self.told.append(f"{name}/" if place.is_dir() else "unnamed" if unnamed else "named")
 
 
 def test_a_result_its_directory_and_those_above_are_on_the_disk_before_anybody_hears_its_name(
