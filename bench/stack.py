@@ -48,21 +48,29 @@ def running(environment: Mapping[str, str] | None = None) -> Iterator[Stack]:
     Raises:
         StackError: it ended or was not ready within 90 s.
     """
-    with tempfile.TemporaryDirectory(prefix="hearth-bench-") as folder:
-        data_dir = Path(folder)
-        port = free_port()
-        log = data_dir / "up.log"
-        command = [sys.executable, "-m", "cli", "up", "--port", str(port), "--data-dir", str(data_dir)]
-        variables = {**os.environ, "HEARTH_FLOWER": "false", **(environment or {})}
-        began = time.monotonic()
-        with log.open("wb") as sink:
-            process = subprocess.Popen(command, env=variables, stdout=sink, stderr=subprocess.STDOUT)
-        try:
-            url = f"http://127.0.0.1:{port}"
-            _await_ready(url, process, log, began)
-            yield Stack(url, data_dir, time.monotonic() - began, process.pid)
-        finally:
-            stop(process)
+    with (
+        tempfile.TemporaryDirectory(prefix="hearth-bench-") as folder,
+        running_in(Path(folder), environment) as server,
+    ):
+        yield server
+
+
+@contextmanager
+def running_in(data_dir: Path, environment: Mapping[str, str] | None = None) -> Iterator[Stack]:
+    """The same in a data directory that was there before and stays. Raises StackError."""
+    port = free_port()
+    log = data_dir / "up.log"
+    command = [sys.executable, "-m", "cli", "up", "--port", str(port), "--data-dir", str(data_dir)]
+    variables = {**os.environ, "HEARTH_FLOWER": "false", **(environment or {})}
+    began = time.monotonic()
+    with log.open("wb") as sink:
+        process = subprocess.Popen(command, env=variables, stdout=sink, stderr=subprocess.STDOUT)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        _await_ready(url, process, log, began)
+        yield Stack(url, data_dir, time.monotonic() - began, process.pid)
+    finally:
+        stop(process)
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

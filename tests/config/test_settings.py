@@ -31,6 +31,13 @@ def test_the_defaults_are_safe() -> None:
     assert settings.packages_dir == settings.data_dir / "models"
 
 
+def test_what_is_kept_and_how_much_is_admitted() -> None:
+    queue = read_settings().queue
+    assert (queue.chat_cap, queue.image_cap, queue.batch_cap) == (32, 64, 5000)
+    assert (queue.retention_s, queue.retention_bytes) == (7 * 24 * 3600, 5_000_000_000)
+    assert (queue.journal_ttl_s, queue.max_strikes) == (3600, 3)
+
+
 def test_arguments_come_before_the_environment_and_that_before_the_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -15,17 +15,17 @@ from bench.stack import Stack, running
 
 MODEL = "hearth-chat"
 Card = Callable[..., str]
+QUICK = {
+    "HEARTH_THERMAL__POLL_S": "0.5",
+    "HEARTH_QUEUE__LEASE_S": "3",
+    "HEARTH_QUEUE__READER_GRACE_S": "2",
+}
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Stack]:
     """``hearth up`` on the virtual card: readings twice a second, leases of 3 s."""
-    quick = {
-        "HEARTH_THERMAL__POLL_S": "0.5",
-        "HEARTH_QUEUE__LEASE_S": "3",
-        "HEARTH_QUEUE__READER_GRACE_S": "2",
-    }
-    with running(quick) as stack:
+    with running(QUICK) as stack:
         yield stack
 
 
