@@ -8,6 +8,7 @@ import signal
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,9 @@ def process(server: Stack, is_it: Callable[[list[str]], bool]) -> psutil.Process
     deadline_s = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline_s:
         for child in psutil.Process(server.pid).children():
-            if is_it(child.cmdline()):
-                return child
+            with suppress(psutil.Error):  # it may end while it is looked at
+                if is_it(child.cmdline()):
+                    return child
         time.sleep(0.02)
     raise AssertionError("it is not running")
 
