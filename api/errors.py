@@ -70,7 +70,6 @@ FORMS: dict[str, Form] = {
     "sampler_not_found": Form(404, "not_found_error"),
     "not_supported": Form(501, "invalid_request_error", auto_retry=False),
     "unknown_url": Form(404, "not_found_error"),
-    "not_offered": Form(501, "invalid_request_error", auto_retry=False),
     "endpoint_retired": Form(410, "invalid_request_error"),
     "method_not_allowed": Form(405, "invalid_request_error"),
     "request_timeout": Form(408, "invalid_request_error", auto_retry=False),

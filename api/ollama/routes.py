@@ -158,7 +158,7 @@ async def embed(request: Request) -> Response:
 @router.post("/api/blobs/{digest}", include_in_schema=False)
 async def refused() -> Response:
     """Models are directories on the server: who may write there needs none of these routes."""
-    raise Refusal("not_offered", "models are directories on the server; they cannot be changed from here")
+    raise Refusal("not_supported", "models are directories on the server; they cannot be changed from here")
 
 
 async def _answered(
