@@ -9,7 +9,8 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from api.auth import OPEN_PATHS
+from api.auth import ADMIN_ROUTES, OPEN_PATHS
+from api.main import create_app
 from config.keyring import FILE, Keyring, Scope
 from config.settings import Settings
 from tests.api.conftest import client_of
@@ -138,3 +139,41 @@ async def test_a_damaged_ring_opens_nothing(settings: Settings, house: redis.Red
         (settings.data_dir / FILE).write_text("{")
         assert (await client.get("/v1/models")).status_code == 401
         assert (await client.get("/health")).status_code == 200
+
+
+FOR_EVERYBODY = {
+    "/api/chat",
+    "/api/embed",
+    "/api/generate",
+    "/api/pull",
+    "/api/show",
+    "/internal/progress",
+    "/sdapi/v1/img2img",
+    "/sdapi/v1/interrupt",
+    "/sdapi/v1/options",
+    "/sdapi/v1/png-info",
+    "/sdapi/v1/refresh-checkpoints",
+    "/sdapi/v1/skip",
+    "/sdapi/v1/txt2img",
+    "/v1/chat/completions",
+    "/v1/images/edits",
+    "/v1/images/generations",
+    "/v1/images/variations",
+    "/v1/jobs",
+    "/v1/jobs/batches/{batch_id}/cancel",
+    "/v1/jobs/batches/{batch_id}/retry-failed",
+    "/v1/jobs/{job_id}/cancel",
+}
+"""Paths that take something from any key: they ask for answers, or touch the caller's own jobs only."""
+
+
+async def test_every_route_that_changes_the_house_is_known(settings: Settings) -> None:
+    """A new route that is not among these has to be looked at: is it for everybody?"""
+    routes = {
+        (method.upper(), path)
+        for path, operations in create_app(settings).openapi()["paths"].items()
+        for method in operations
+        if method in ("post", "patch", "put", "delete")
+    }
+    for_everybody = {path for _, path in routes - ADMIN_ROUTES}
+    assert for_everybody == FOR_EVERYBODY

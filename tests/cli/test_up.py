@@ -287,6 +287,6 @@ def test_bad_settings_are_one_line(tmp_path: Path) -> None:
     assert one_line("--port", "70000")[0] == 2
     status, line = one_line("--data-dir", str(tmp_path), HEARTH_THERMAL__HOLD_C="60")
     assert status == 2
-    assert "resume_c" in line
+    assert "hold_c" in line
     assert "HEARTH_PROT" in one_line(HEARTH_PROT="1")[1]
     assert "HEARTH_API_KEY" in one_line("--host", "0.0.0.0")[1]  # noqa: S104
