@@ -176,6 +176,8 @@ class ModelSettings(_Group):
     kv_write: Literal["auto", "row", "copy"] = "auto"
     """How new K/V rows reach the cache: written in place, or copied on the card. ``auto``: in place where a
     probe has shown that card, firmware and package do it right."""
+    memory_patience_s: Annotated[float, Field(ge=0, le=50)] = 20.0
+    """How long a model waits for card memory that should be free and is not, before its job fails."""
     margin_mib: Annotated[int, Field(ge=0)] = 256
     """Card memory, in MiB, that models leave free on a real card; below it nothing more is loaded."""
     pinned: tuple[str, ...] = ()

@@ -39,6 +39,7 @@ _EVENT_EVERY_S = 0.1
 _PUBLISH_EVERY_S = 5.0
 _PROBE_BYTES = 4096
 _LOAD_PATIENCE_S = 60.0
+_TRY_AGAIN_S = 0.2
 _SLOWEST_LOAD_BYTES_S = 20_000_000
 """A load slower than this, once its patience is over, is a hang: the slowest link carries twenty times it."""
 
@@ -369,22 +370,35 @@ class Residency:
     def _making_room(
         self, name: str, begin: Callable[[], Generator[Files, None, Made]]
     ) -> Generator[Files, None, Made]:
-        """Load; while memory is short, trim residents, then evict the oldest used. Raises JobError."""
+        """Load; while memory is short, trim residents, evict the oldest used, and then wait a while.
+
+        What cannot fit was refused before: where there is nothing left to move, somebody else has the memory.
+        Raises JobError.
+        """
+        give_up_s: float | None = None
         while True:
             try:
                 return (yield from self._load_once(name, begin()))
             except (HardwareError, LoadFailed) as error:
                 reason = error if isinstance(error, HardwareError) else error.__cause__
-                if isinstance(reason, OutOfCardMemory):
-                    if not self._trim() and not self._evict(but=name):
-                        raise LoadFailed(
-                            f"{name} does not fit the card, even with {self._left_on(but=name)} on it: "
-                            f"{reason}"
-                        ) from error
-                elif isinstance(error, HardwareError):
-                    raise translate(error) from error
-                else:
+                if not isinstance(reason, OutOfCardMemory):
+                    if isinstance(error, HardwareError):
+                        raise translate(error) from error
                     raise
+                if self._trim() or self._evict(but=name):
+                    continue
+                give_up_s = give_up_s or time.monotonic() + self._options.memory_patience_s
+                if time.monotonic() >= give_up_s:
+                    left = self._left_on(but=name)
+                    message = f"{name} does not fit the card, even with {left} on it: {reason}"
+                    raise LoadFailed(message) from error
+            self._pause()
+
+    def _pause(self) -> None:
+        """A moment between two tries. Raises Shutdown."""
+        if self._is_stopping():
+            raise Shutdown
+        time.sleep(_TRY_AGAIN_S)
 
     def _load_once(self, name: str, load: Generator[Files, None, Made]) -> Generator[Files, None, Made]:
         self.loading = name

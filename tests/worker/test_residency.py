@@ -16,7 +16,7 @@ from redis.retry import Retry
 
 from config.settings import ModelSettings, VirtualCardSettings
 from hardware.card import Card, CardTraits, Mix
-from hardware.errors import CardLost, GraphRejected
+from hardware.errors import CardLost, GraphRejected, OutOfCardMemory
 from hardware.virtual.card import VirtualCard
 from tasks import board, keys
 from tasks.board import Catalog, Model, PictureSize, Residents
@@ -73,10 +73,17 @@ class Shelf:
     fault: Exception | None = None
     loads: list[str] = field(default_factory=list)
     is_stopping: bool = False
+    faults_left: int | None = None
+    """How often ``fault`` is raised; None: every time."""
+    loads_left: int | None = None
+    """After so many loads the process is told to stop."""
     sketches: dict[JobId, Sketch] = field(default_factory=dict)
 
     def find_sketch(self, job: ImageJob) -> Sketch | None:
         return self.sketches.get(job.submission.id)
+
+    def stops(self) -> bool:
+        return self.is_stopping or (self.loads_left is not None and len(self.loads) >= self.loads_left)
 
     def scan(self) -> Catalog:
         return Catalog(0, tuple(self.models))
@@ -85,7 +92,8 @@ class Shelf:
         self, card: Card, model: Model, size: PictureSize | None
     ) -> Generator[tuple[int, int], None, LoadedModel]:
         self.loads.append(model.id)
-        if self.fault is not None:
+        if self.fault is not None and self.faults_left != 0:
+            self.faults_left = None if self.faults_left is None else self.faults_left - 1
             raise self.fault
         return (yield from fake_models.loading(card, model, size))
 
@@ -102,13 +110,27 @@ def shelf() -> Shelf:
 
 
 @pytest.fixture
-def residency(card: VirtualCard, store: redis.Redis, shelf: Shelf) -> Iterator[Residency]:
+def residency_of(
+    card: VirtualCard, store: redis.Redis, shelf: Shelf
+) -> Iterator[Callable[[ModelSettings], Residency]]:
+    """``residency_of(options)``: over the card, with what stands on the shelf; closed at the end."""
     store.set(keys.epoch(card.info.id), EPOCH)
-    residency = Residency(
-        card, EPOCH, store, shelf.scan, shelf.loading, lambda: shelf.is_stopping, shelf.find_sketch
-    )
-    yield residency
-    residency.close()
+    made: list[Residency] = []
+
+    def make(options: ModelSettings) -> Residency:
+        made.append(
+            Residency(card, EPOCH, store, shelf.scan, shelf.loading, shelf.stops, shelf.find_sketch, options)
+        )
+        return made[-1]
+
+    yield make
+    for residency in made:
+        residency.close()
+
+
+@pytest.fixture
+def residency(residency_of: Callable[[ModelSettings], Residency]) -> Residency:
+    return residency_of(ModelSettings(memory_patience_s=0))
 
 
 @pytest.fixture
@@ -199,6 +221,23 @@ def test_a_model_that_never_fits_says_so_after_everything_has_made_room(
     assert resident() == []
     assert card.memory().free_bytes == card.memory().total_bytes
     assert kinds(answer(residency, "b"))[-1] is Finished
+
+
+def test_memory_that_comes_back_in_time_is_waited_for(
+    shelf: Shelf, residency_of: Callable[[ModelSettings], Residency]
+) -> None:
+    shelf.fault, shelf.faults_left = OutOfCardMemory("somebody else has it"), 2
+    assert kinds(answer(residency_of(ModelSettings()), "a"))[-1] is Finished
+    assert shelf.loads == ["a", "a", "a"]
+
+
+def test_who_waits_for_memory_still_hears_that_it_is_to_stop(
+    shelf: Shelf, residency_of: Callable[[ModelSettings], Residency]
+) -> None:
+    shelf.fault, shelf.loads_left = OutOfCardMemory("somebody else has it"), 2
+    with pytest.raises(Shutdown):
+        answer(residency_of(ModelSettings()), "a")
+    assert len(shelf.loads) == 2
 
 
 def test_a_load_is_a_call_into_the_card_with_a_limit_by_size(residency: Residency) -> None:
