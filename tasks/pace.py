@@ -39,18 +39,17 @@ class Pace:
             self._since, self._owed_s = None, 0.0
             return 0.0
         if self._since is not None:
-            self._owed_s += max(0.0, now - self._since) * (1.0 / duty - 1.0)
+            owed_s = self._owed_s + max(0.0, now - self._since) * (1.0 / duty - 1.0)
+            self._owed_s = min(owed_s, MOST_REST_S)
         self._since = now
         self._duty = duty
-        if self._owed_s < LEAST_REST_S:
-            return 0.0
-        return min(self._owed_s, MOST_REST_S)
+        return 0.0 if self._owed_s < LEAST_REST_S else self._owed_s
 
     def rested(self, now: float) -> None:
-        """A rest has ended, for whatever reason."""
-        if self._since is not None and now - self._since >= LEAST_REST_S:
-            self._owed_s = 0.0
-        self._since = None if self._since is None else now
+        """A rest has ended, for whatever reason: so much less is owed."""
+        if self._since is not None:
+            self._owed_s = max(0.0, self._owed_s - (now - self._since))
+            self._since = now
 
     def end(self, now: float) -> None:
         """The job has ended; what it worked since its last step is owed by the next one."""
