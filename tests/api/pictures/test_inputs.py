@@ -121,6 +121,8 @@ def test_what_is_no_base64_is_none_in_pieces_either(text: bytes) -> None:
         expected: bytes | None = base64.b64decode(plain, validate=True)
     except ValueError:
         expected = None
+    if plain.endswith(b"=") and len(plain.rstrip(b"=")) % 4 == 0:
+        expected = None  # padding that pads nothing: Python 3.11 lets it pass
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inputs, "_PIECE", 4)
         try:
