@@ -46,8 +46,9 @@ RAMPAGE_S = 120.0
 """Things are broken for so long at most; what is not done by then is done in peace."""
 _SECONDS_PER_LOSS = 150.0
 """A card lost again within two minutes of its return waits for its next reboot: no test of jobs."""
-_MORE_FILES = 16
-"""So many more open files of the API may come from connections that clients keep."""
+_MORE_FILES = 64
+"""So many more open files of the API may be pools: a connection or two for each of the crowd. One that stayed
+for every stream would make hundreds."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
