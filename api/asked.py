@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from fastapi import Request, Response
 
@@ -16,9 +17,11 @@ from api.wait import ClientGone, Leaving, on_the_line, whole
 from tasks import records
 from tasks.cancel import cancel
 from tasks.events import Finished, Started
-from tasks.jobs import ChatJob, JobId
+from tasks.jobs import ChatJob, ImageJob, JobId
 from tasks.made import Made
 from tasks.submit import Idempotency, submit
+
+Kind = TypeVar("Kind", ChatJob, ImageJob)
 
 _CLIENT_CLOSED = 499
 """Nobody reads it; nginx's word for a client that left."""
@@ -100,7 +103,7 @@ async def ask(
     Raises JobError and Refusal.
     """
     accepted = await submit(shared.redis, wanted, shared.settings, idempotency)
-    job = wanted if not accepted.replayed else await _earlier(shared, accepted.job_id)
+    job = wanted if not accepted.replayed else await earlier(shared, accepted.job_id, ChatJob)
     entries = Following(shared, job.submission.id, renew=not keep)
     try:
         place = await place_of(shared, job.submission.id)
@@ -120,11 +123,16 @@ def warning_header(warnings: Iterable[str]) -> str:
     return "; ".join(warnings).encode("ascii", "replace").decode()
 
 
-async def _earlier(shared: Context, job_id: JobId) -> ChatJob:
+async def earlier(shared: Context, job_id: JobId, kind: type[Kind]) -> Kind:
+    """The job that an earlier request with the same Idempotency-Key became.
+
+    Raises:
+        Refusal: it is no longer kept, or is of another kind.
+    """
     record = await records.fetch(shared.redis, job_id)
     if record is None:
         raise Refusal("job_not_found", "the job of this Idempotency-Key is no longer kept; use another key")
-    if not isinstance(record.job, ChatJob):
+    if not isinstance(record.job, kind):
         raise Refusal(
             "invalid_value", "this Idempotency-Key belongs to a job of another kind; use another key"
         )

@@ -8,14 +8,13 @@ from contextlib import AsyncExitStack, aclosing
 
 from fastapi import Request
 
-from api.asked import warning_header
+from api.asked import earlier, warning_header
 from api.context import Context
 from api.errors import Refusal
 from api.follow import Following
 from api.pictures import inputs
 from api.pictures.inputs import InputPicture
 from api.wait import ClientGone, Leaving, on_the_line
-from tasks import records
 from tasks.cancel import cancel
 from tasks.events import ArtifactRef, Terminal
 from tasks.jobs import ImageJob, JobId
@@ -40,18 +39,7 @@ async def ask(
     accepted = await submit_many(shared.redis, wanted, shared.settings, idempotency)
     if not accepted[0].replayed:
         return list(wanted)
-    return [await _earlier(shared, each.job_id) for each in accepted]
-
-
-async def _earlier(shared: Context, job_id: JobId) -> ImageJob:
-    record = await records.fetch(shared.redis, job_id)
-    if record is None:
-        raise Refusal("job_not_found", "the job of this Idempotency-Key is no longer kept; use another key")
-    if not isinstance(record.job, ImageJob):
-        raise Refusal(
-            "invalid_value", "this Idempotency-Key belongs to a job of another kind; use another key"
-        )
-    return record.job
+    return [await earlier(shared, each.job_id, ImageJob) for each in accepted]
 
 
 async def all_ends(
