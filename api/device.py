@@ -15,7 +15,7 @@ from api.errors import Refusal
 from api.limits import read_json
 from api.openai.request import refusal_of, validated
 from api.respond import as_json, body_schema, errors, seconds
-from config.settings import ThermalSettings
+from config.groups import ThermalSettings
 from tasks import board, keys, thresholds
 from tasks.connection import replies
 

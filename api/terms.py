@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from api.errors import Refusal
-from config.settings import LimitSettings, Settings
+from config.groups import LimitSettings
+from config.settings import Settings
 from tasks.jobs import JobClass, Submission, new_job_id
 
 _METADATA_KEY, _METADATA_VALUE = 64, 512

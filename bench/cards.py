@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from config.settings import AxclSettings, VirtualCardSettings, settings
+from config.groups import AxclSettings, VirtualCardSettings
+from config.settings import settings
 from hardware.card import Card, CardInfo, Counters
 from hardware.virtual.card import VirtualCard
 

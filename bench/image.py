@@ -22,7 +22,7 @@ import psutil
 from bench import stack
 from bench.report import Row, arguments, at_least, at_most, tell
 from bench.synthetic_pictures import NOTHING, SD15_PI5, Calls, write_package
-from config.settings import VirtualCardSettings
+from config.groups import VirtualCardSettings
 from hardware.virtual.card import VirtualCard
 from models.catalog import describe
 from models.diffusion.engine import PictureEngine

@@ -23,7 +23,7 @@ import numpy as np
 import onnx
 
 from bench.report import Row, arguments, quantile, tell
-from config.settings import VirtualCardSettings
+from config.groups import VirtualCardSettings
 from demo.checkpoint import Architecture, Checkpoint
 from demo.llm_graphs import Compute, layer_groups, layer_model, post_model
 from hardware.virtual.card import VirtualCard

@@ -22,7 +22,7 @@ import numpy as np
 
 from bench.prefix import NoSignals
 from bench.report import Row, arguments, at_most, tell
-from config.settings import VirtualCardSettings
+from config.groups import VirtualCardSettings
 from hardware.virtual.card import VirtualCard
 from models.catalog import DEMO_PACKAGES, describe
 from models.llm.constraint import Constraint, Vocabulary

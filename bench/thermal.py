@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.report import Row, arguments, at_most, tell
-from config.settings import ThermalSettings
+from config.groups import ThermalSettings
 from hardware.virtual.thermal import Body, temperature_after
 from worker import governor
 

@@ -19,7 +19,7 @@ TARGET = CHECKOUT / "docs" / "settings.md"
 
 _HEAD = """# Settings
 
-<!-- Written by `python -m config.document` from config/settings.py: change it there. -->
+<!-- Written by `python -m config.document` from config/settings.py and config/groups.py: change it there. -->
 
 Every setting can stand in three places; the first one that has it wins:
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 
-from config.settings import ModelSettings
+from config.groups import ModelSettings
 from hardware.card import Card
 from models.diffusion.engine import PictureEngine
 from models.diffusion.package import find_package as find_pictures

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from config.settings import ThermalSettings
+from config.groups import ThermalSettings
 
 log = logging.getLogger("hearth.tasks.thresholds")
 

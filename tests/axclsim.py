@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from config.settings import AxclSettings
+from config.groups import AxclSettings
 from hardware.axcl import session
 from hardware.axcl.card import AxclCard
 from hardware.card import CardInfo

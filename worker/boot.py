@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 
 import redis
 
-from config.settings import Settings, WorkerSettings, settings
+from config.groups import WorkerSettings
+from config.settings import Settings, settings
 from tasks import board, claim, keys
 from tasks.app import MONITOR_QUEUE
 from tasks.connection import connect

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from config.settings import WorkerSettings
+from config.groups import WorkerSettings
 from hardware.card import Card
 
 KIB, MIB = 1024, 1024 * 1024

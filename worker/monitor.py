@@ -15,7 +15,8 @@ import redis
 from celery import bootsteps, signals
 from celery.beat import EmbeddedService
 
-from config.settings import Settings, ThermalSettings
+from config.groups import ThermalSettings
+from config.settings import Settings
 from hardware.card import CardInfo
 from hardware.choose import card_ids
 from hardware.errors import HardwareError

@@ -14,7 +14,7 @@ from typing import Any
 
 import redis
 
-from config.settings import RecoverySettings
+from config.groups import RecoverySettings
 from hardware.reboot import LIMIT_S, command
 from tasks import board, keys
 from worker import recovery

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 import redis
 
-from config.settings import ModelSettings
+from config.groups import ModelSettings
 from hardware.card import Card, Mix
 from hardware.errors import CardLost, CardTimeout, HardwareError, OutOfCardMemory
 from models.boundary import translate

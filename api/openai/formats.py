@@ -9,7 +9,7 @@ from typing import Any
 from api.errors import Refusal
 from api.openai.faults import invalid, missing, unsupported
 from api.openai.schemas import ChatRequest
-from config.settings import LimitSettings
+from config.groups import LimitSettings
 from tasks.grammar import ANY_OBJECT, fault_of
 from tasks.jobs import Tool, ToolChoice
 

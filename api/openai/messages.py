@@ -9,7 +9,7 @@ from typing import Any, Literal
 from api.errors import Refusal
 from api.openai.faults import invalid, missing, unsupported, wrong_type
 from api.openai.schemas import CallIn, MessageIn
-from config.settings import LimitSettings
+from config.groups import LimitSettings
 from tasks.board import Model
 from tasks.jobs import Call, Message
 

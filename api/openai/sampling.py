@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from api.errors import Refusal
 from api.openai.faults import invalid, wrong_type
 from api.openai.schemas import ChatRequest
-from config.settings import LimitSettings
+from config.groups import LimitSettings
 from tasks.board import Model
 from tasks.jobs import Sampling, Thinking
 

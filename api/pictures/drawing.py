@@ -11,7 +11,8 @@ from api.errors import Refusal
 from api.openai.faults import invalid
 from api.pictures.inputs import InputPicture
 from api.terms import Terms
-from config.settings import LimitSettings, Settings
+from config.groups import LimitSettings
+from config.settings import Settings
 from tasks.board import Model, Pictures, PictureSize
 from tasks.errors import ModelUnusable, SizeUnsupported, Unsupported
 from tasks.jobs import ImageJob, MaskBy, Resize, Source, new_batch_id

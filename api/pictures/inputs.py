@@ -17,7 +17,7 @@ from pydantic import WithJsonSchema
 
 from api.errors import Refusal
 from api.openai.faults import invalid, wrong_type
-from config.settings import LimitSettings
+from config.groups import LimitSettings
 from tasks.artifacts import ArtifactStore
 from tasks.pictures.header import Header, PictureRefused, check_end, look
 

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from config.settings import VirtualCardSettings
+from config.groups import VirtualCardSettings
 from demo.image.pictures import Pixels
 from hardware.card import Array, Graph
 from hardware.virtual.card import VirtualCard

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
-from config.settings import AxclSettings
+from config.groups import AxclSettings
 from hardware.axcl.abi import NORMAL_PAGES
 from hardware.axcl.codes import Doing, error_of
 from hardware.axcl.graph import AxclGraph, AxclStep, Loaded

@@ -13,7 +13,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from config.settings import AxclSettings, Settings
+from config.groups import AxclSettings
+from config.settings import Settings
 from hardware.axcl.card import device_path
 from hardware.axcl.codes import Doing
 from hardware.axcl.library import Library, ffi

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from config.settings import AxclSettings
+from config.groups import AxclSettings
 from hardware.axcl.abi import WHOLE_NPU
 from hardware.axcl.codes import ADVICE, NO_DEVICE, Doing, error_of
 from hardware.axcl.library import Library, ffi

@@ -10,7 +10,7 @@ from typing import Any, NoReturn, Protocol, Self
 
 import numpy as np
 
-from config.settings import VirtualCardSettings
+from config.groups import VirtualCardSettings
 from hardware.card import CardInfo, CardMemory, CardTraits, Counters, KvWrite, Prefill, Step
 from hardware.errors import CardLost, CardTimeout, FeedMismatch, GraphRejected, OutOfCardMemory
 from hardware.lock import CardLock

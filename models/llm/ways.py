@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from config.settings import ModelSettings
+from config.groups import ModelSettings
 from hardware.card import KvWrite, Prefill, Streams
 from models.llm.network import Network
 from models.llm.package import LlmPackage

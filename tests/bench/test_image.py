@@ -8,7 +8,7 @@ import pytest
 
 from bench.image import MODEL, SIZE, STEPS, _draw_serially, _returned
 from bench.synthetic_pictures import NOTHING, PI5, SD15_PI5, write_package
-from config.settings import VirtualCardSettings
+from config.groups import VirtualCardSettings
 from hardware.virtual.card import VirtualCard
 from hardware.virtual.format import read_groups
 from models.catalog import describe

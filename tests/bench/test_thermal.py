@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench.thermal import MOST_C, Scene, drawn, simulate
-from config.settings import ThermalSettings
+from config.groups import ThermalSettings
 from hardware.virtual.thermal import Body
 
 LIMITS = ThermalSettings()

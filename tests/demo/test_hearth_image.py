@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from config.settings import VirtualCardSettings
+from config.groups import VirtualCardSettings
 from demo.image import latents, tokenizer
 from demo.image.evaluate import PACKAGE, measure, questions
 from demo.image.judge import judge

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from config.settings import VirtualCardSettings
+from config.groups import VirtualCardSettings
 from hardware.virtual.card import VirtualCard
 from tests.hardware.clock import FakeClock
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import AxclSettings, Settings
+from config.groups import AxclSettings
+from config.settings import Settings
 from hardware import choose
 from hardware.choose import card_ids, open_card, pci_cards, wanted
 from hardware.errors import CardLost

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from config.settings import AxclSettings, VirtualCardSettings
+from config.groups import AxclSettings, VirtualCardSettings
 from models.catalog import describe
 from models.load import LoadedModel, load
 from tasks.board import Model

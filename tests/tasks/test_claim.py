@@ -6,7 +6,8 @@ import pytest
 import redis
 import redis.asyncio
 
-from config.settings import QueueSettings, Settings
+from config.groups import QueueSettings
+from config.settings import Settings
 from tasks import claim, events, keys
 from tasks.cancel import cancel
 from tasks.claim import Owner, claimed, take_card

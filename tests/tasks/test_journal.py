@@ -9,7 +9,8 @@ import pytest
 import redis
 import redis.asyncio
 
-from config.settings import QueueSettings, Settings, read_settings
+from config.groups import QueueSettings
+from config.settings import Settings, read_settings
 from tasks import app, events, journal, keys
 from tasks.cancel import cancel
 from tasks.claim import Owner, claimed, take_card

@@ -21,7 +21,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from config.settings import QueueSettings, Settings
+from config.groups import QueueSettings
+from config.settings import Settings
 from tasks import events, keys, outcome, scripts, submit
 from tasks.cancel import cancel
 from tasks.claim import Owner, take_card

@@ -8,7 +8,8 @@ import pytest
 import redis
 import redis.asyncio
 
-from config.settings import QueueSettings, Settings, read_settings
+from config.groups import QueueSettings
+from config.settings import Settings, read_settings
 from tasks import app, claim, events, keys
 from tasks.claim import Owner, claimed, take_card
 from tasks.connection import connect, connect_async

@@ -11,7 +11,8 @@ import pytest
 import redis
 import redis.asyncio
 
-from config.settings import QueueSettings, Settings
+from config.groups import QueueSettings
+from config.settings import Settings
 from tasks import events, jobs, keys, scripts
 from tasks.artifacts import ArtifactStore, input_paths
 from tasks.claim import Owner, claimed

@@ -5,7 +5,8 @@ import time
 
 import redis
 
-from config.settings import QueueSettings, Settings
+from config.groups import QueueSettings
+from config.settings import Settings
 from tasks import claim, journal, keys
 from tasks.claim import Owner, claimed
 from tasks.events import Alternative, Loading, ReasoningDelta, TextDelta, TokenLogprob, ToolCall

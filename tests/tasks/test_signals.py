@@ -9,7 +9,8 @@ import pytest
 import redis
 import redis.asyncio
 
-from config.settings import QueueSettings, Settings
+from config.groups import QueueSettings
+from config.settings import Settings
 from tasks import board, claim, events, keys, pauses
 from tasks.cancel import cancel
 from tasks.claim import Owner, claimed, take_card

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from config.settings import VirtualCardSettings
+from config.groups import VirtualCardSettings
 from hardware.card import CardInfo
 from hardware.virtual.card import virtual_info
 from tasks import claim

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.settings import ThermalSettings
+from config.groups import ThermalSettings
 from worker.governor import Decision, Ease, Hold, Run, State, Unload, decide, trend, unread
 from worker.governor import observe as observe_at
 

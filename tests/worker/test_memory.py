@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import VirtualCardSettings, WorkerSettings
+from config.groups import VirtualCardSettings, WorkerSettings
 from hardware.virtual.card import VirtualCard
 from worker.memory import MIB, excess_bytes, limit_bytes, own_bytes
 

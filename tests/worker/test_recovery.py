@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.settings import RecoverySettings
+from config.groups import RecoverySettings
 from worker.recovery import SPACING_S, Act, Helper, Rung, Seen, State, message, step
 
 LIMITS = RecoverySettings()

@@ -14,7 +14,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from config.settings import ModelSettings, VirtualCardSettings
+from config.groups import ModelSettings, VirtualCardSettings
 from hardware.card import Card, CardTraits, Mix
 from hardware.errors import CardLost, GraphRejected, OutOfCardMemory
 from hardware.virtual.card import VirtualCard

@@ -13,7 +13,8 @@ from api.errors import Refusal, of_error
 from api.pictures import inputs
 from api.pictures.drawing import SEEDS, Drawing, Origin, image_jobs, parse_size
 from api.terms import Terms
-from config.settings import LimitSettings, Settings
+from config.groups import LimitSettings
+from config.settings import Settings
 from tasks.board import PictureSize
 from tasks.errors import JobError, ModelUnusable, SizeUnsupported
 from tasks.jobs import ImageJob, JobClass, MaskBy, Resize

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from api.errors import Refusal
 from api.pictures import inputs
-from config.settings import LimitSettings
+from config.groups import LimitSettings
 from tasks.artifacts import ArtifactStore
 from tasks.pictures.header import PictureFormat
 from tests.api.painting import a_picture

@@ -374,7 +374,7 @@ def test_a_full_card_is_told_as_such_whatever_the_runtime_says(
 
 
 def test_a_load_that_leaves_too_little_is_taken_back(axcl_library: Path, tmp_path: Path) -> None:
-    from config.settings import AxclSettings
+    from config.groups import AxclSettings
 
     with axclsim.simulated(axclsim.strict(tmp_path, memory_mib=64)):
         settings = AxclSettings(library=axcl_library, wait_s=0)

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from config.settings import CHECKOUT, AxclSettings, Settings
+from config.groups import AxclSettings
+from config.settings import CHECKOUT, Settings
 from hardware.axcl.reboot import reboot
 from hardware.errors import CardLost
 from hardware.virtual import smi

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import CHECKOUT, VirtualCardSettings
+from config.groups import VirtualCardSettings
+from config.settings import CHECKOUT
 from hardware.card import NUMPY_DTYPES
 from hardware.virtual import arena, thermal
 from hardware.virtual import format as graph_format

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import CHECKOUT, VirtualCardSettings
+from config.groups import VirtualCardSettings
+from config.settings import CHECKOUT
 from hardware.card import Counters
 from hardware.errors import CardBusy
 from hardware.virtual.card import VirtualCard
@@ -25,7 +26,7 @@ MIB = 1 << 20
 OWNER = """
 import sys
 from pathlib import Path
-from config.settings import VirtualCardSettings
+from config.groups import VirtualCardSettings
 from hardware.virtual.card import VirtualCard
 card = VirtualCard(Path(sys.argv[1]), VirtualCardSettings(memory_mib=64))
 buffer = card.allocate(10 << 20)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from config.settings import ModelSettings
+from config.groups import ModelSettings
 from hardware.card import KvWrite, Prefill
 from hardware.virtual.abi.options import Mode, Quirk
 from models.llm.network import Network
@@ -145,7 +145,7 @@ def test_an_sdk_of_another_version_is_probed_anew(
 def test_the_logits_are_those_of_the_virtual_card_to_the_bit(
     axcl_library: Path, tmp_path: Path, packages: Mapping[str, Path]
 ) -> None:
-    from config.settings import VirtualCardSettings
+    from config.groups import VirtualCardSettings
     from hardware.virtual.card import VirtualCard
 
     package = find_package(packages[NAME])

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from config.settings import ModelSettings
+from config.groups import ModelSettings
 from hardware.card import CardInfo, KvWrite, Prefill
 from hardware.errors import CardLost, FeedMismatch
 from hardware.virtual.graph import VirtualStep
