@@ -15,10 +15,11 @@ import redis
 from config.settings import settings as read_settings
 from tasks import keys
 from tasks.board import Catalog, Model, encode
-from tasks.claim import Owner, claimed, take_card
+from tasks.claim import claimed
 from tasks.connection import connect, replies
 from tasks.events import Finished, TextDelta, Timings, Usage
 from tasks.jobs import FinishReason, JobClass, JobId, queue_name
+from tasks.ownership import Owner, take_card
 
 MODEL = "bench-stream"
 CARD = "bench-0"

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import logging
 import secrets
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, TypeVar
 
-import redis
 from redis.exceptions import RedisError
 
-from config.settings import Settings
-from tasks import events, jobs, journal, keys, outcome, scripts, submit
-from tasks.board import Ease, Hold
-from tasks.connection import AWAY, replies
+from tasks import events, jobs, journal, keys, outcome, scripts
+from tasks.connection import AWAY
 from tasks.engines import Verdict
-from tasks.errors import CardGone, CardUnavailable, Internal, JobError, QueueAway, Shutdown, TooHot
-from tasks.events import Delta, Event, Failed, Held, Loading, Resumed, StepDone, Terminal
-from tasks.jobs import ChatJob, Job, JobId, JobKind, JobState
+from tasks.errors import CardGone, CardUnavailable, Internal, JobError, QueueAway, Shutdown
+from tasks.events import Delta, Event, Failed, Loading, StepDone, Terminal
+from tasks.jobs import ChatJob, Job, JobId, JobState
 from tasks.made import Made
-from tasks.pace import Pace
+from tasks.ownership import Owner, current, forgotten
 from tasks.scribe import RETRY_S, Scribe, Token, beat_s
+from tasks.signals import JobSignals, pace, stopping
 
 Answer = TypeVar("Answer")
 
@@ -35,75 +31,7 @@ CLOCK_WORD_S = 60.0
 """How old the reaper's word that the clock is steady may be for a deadline to count."""
 LAST_WORDS_S = 5.0
 """How long a process that is told to stop tries to reach a Redis that does not answer."""
-_RESTFUL = frozenset({"thermal", "telemetry", "operator", "card_lost"})
-"""Holds that make a running job rest; the others (loading, starting) are the running job's own doing."""
-
-stopping = threading.Event()
-"""Set by the process's signal handlers: the running job is given back at its next step."""
-forgotten = threading.Event()
-"""Set when Redis lost its data, and with it who owns the card: only a new process can take it anew."""
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """A process that owns a card, since ``epoch``."""
-
-    card: str
-    epoch: int
-    redis: redis.Redis
-    settings: Settings
-
-
-_pace = Pace()
-"""The process's one card has one pace, whatever job it works on."""
-_owner: Owner | None = None
 _current: Claim | None = None
-
-
-def take_card(card_id: str, client: redis.Redis, settings: Settings) -> Owner:
-    """Raise the card's epoch: every lease of an earlier owner goes back to the queue at once, with a strike.
-
-    To be called by a process that holds the card's lock: the earlier owner is dead.
-    """
-    return _take_card(card_id, client, settings)[0]
-
-
-def _take_card(card_id: str, client: redis.Redis, settings: Settings) -> tuple[Owner, list[str]]:
-    """The owner, and the jobs that went back to the queue, those whose turn it is first last."""
-    queue = settings.queue
-    epoch, outcomes = scripts.run(
-        client, "own", card_id, keys.epoch(card_id), queue.max_strikes, int(queue.journal_ttl_s * 1000)
-    )
-    given_back = []
-    for raw_id, became in zip(outcomes[::2], outcomes[1::2], strict=True):
-        job_id = raw_id.decode()
-        log.warning("job %s had lost its worker: %s", job_id, became.decode())
-        if became == b"queued":
-            given_back.append(job_id)
-    given_back.sort(
-        key=lambda job_id: float(replies(client).hget(keys.job(job_id), "order") or 0), reverse=True
-    )
-    return Owner(card_id, int(epoch), client, settings), given_back
-
-
-def become_owner(card_id: str, client: redis.Redis, settings: Settings) -> int:
-    """``take_card`` for this process: ``claimed`` works from now on. Returns the epoch."""
-    global _owner
-    _owner, given_back = _take_card(card_id, client, settings)
-    for job_id in given_back:
-        _send_first(client, job_id)
-    return _owner.epoch
-
-
-def _send_first(client: redis.Redis, job_id: str) -> None:
-    """Bring the message of a job that lost its worker to the head of its queue, where its place is.
-
-    Its own message may be gone (a picture's is, once the card was done with it) or be held by the dead worker
-    for a day; one too many is swallowed. What cannot be sent now, the reaper sends.
-    """
-    queue, kind = replies(client).hmget(keys.job(job_id), "queue", "kind")
-    if queue is not None and submit.send(job_id, queue.decode(), JobKind(kind.decode())):
-        scripts.run(client, "first", job_id, queue)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,109 +49,6 @@ def activity() -> Activity | None:
     if claim is None:
         return None
     return Activity(claim.job.submission.id, claim.signals.call_since_ms, claim.signals.call_limit_s)
-
-
-class JobSignals:
-    """``tasks.engines.Signals`` for one claim."""
-
-    def __init__(self, scribe: Scribe, deadline: float | None, patience_s: float) -> None:
-        self._scribe = scribe
-        self._deadline = deadline
-        self._patience_s = patience_s
-        self.rested_s = 0.0
-        self.call_since_ms: int | None = None
-        self.call_limit_s: float | None = None
-
-    @property
-    def outage(self) -> bool:
-        """Redis has not answered for longer than a job waits for it."""
-        return time.monotonic() - self._scribe.orders.heard_at > self._patience_s
-
-    def between_steps(self) -> Verdict:
-        verdict = self.verdict()
-        if verdict is not Verdict.GO_ON:
-            return verdict
-        hold, ease = self._hold(), self._scribe.orders.ease
-        if hold is not None:
-            return self._rest(hold)
-        return verdict if ease is None and _pace.is_full else self._ease(ease)
-
-    def calling_card(self, limit_s: float) -> AbstractContextManager[None]:
-        return _CardCall(self, self._scribe, limit_s)
-
-    def verdict(self) -> Verdict:
-        """What ``between_steps`` says, without resting. Raises Shutdown."""
-        if stopping.is_set():
-            raise Shutdown
-        orders = self._scribe.orders
-        if orders.lost or self.outage:
-            return Verdict.LOST
-        if orders.cancel is not None:
-            return Verdict.CANCEL
-        if self._deadline is not None and time.monotonic() >= self._deadline:
-            return Verdict.EXPIRE
-        return Verdict.GO_ON
-
-    def _hold(self) -> Hold | None:
-        hold = self._scribe.orders.hold
-        return hold if hold is not None and hold.reason in _RESTFUL else None
-
-    def _ease(self, ease: Ease | None) -> Verdict:
-        """Rest as long as the work since the last rest demands; ended by whatever ends a job."""
-        now = time.monotonic()
-        until = now + _pace.rest_s(None if ease is None else ease.duty, now)
-        verdict = Verdict.GO_ON
-        while (
-            verdict is Verdict.GO_ON
-            and self._scribe.orders.ease is not None
-            and (now := time.monotonic()) < until
-        ):
-            self._scribe.wait(min(until - now, RETRY_S))
-            verdict = self.verdict()
-        _pace.rested(time.monotonic())
-        return verdict
-
-    def _rest(self, hold: Hold) -> Verdict:
-        if hold.unload:
-            raise TooHot
-        since = time.monotonic()
-        self._scribe.append(Held(hold.reason, hold.message))
-        verdict = Verdict.GO_ON
-        while verdict is Verdict.GO_ON and self._hold() is not None:
-            self._scribe.wait(RETRY_S)
-            verdict = self.verdict()
-            hold = self._hold() or hold
-            if hold.unload:
-                raise TooHot
-        _pace.rested(time.monotonic())
-        self.rested_s += time.monotonic() - since
-        self._scribe.append(Resumed(hold.reason, int((time.monotonic() - since) * 1000)))
-        return verdict
-
-
-class _CardCall:
-    """Entered tens of times per token: no generator, no allocation beyond itself."""
-
-    __slots__ = ("_before", "_limit_s", "_scribe", "_signals")
-
-    def __init__(self, signals: JobSignals, scribe: Scribe, limit_s: float) -> None:
-        self._signals = signals
-        self._scribe = scribe
-        self._limit_s = limit_s
-        self._before: tuple[float | None, int | None, float | None] = (None, None, None)
-
-    def __enter__(self) -> None:
-        signals, scribe = self._signals, self._scribe
-        self._before = (scribe.call_deadline, signals.call_since_ms, signals.call_limit_s)
-        scribe.call_deadline = time.monotonic() + self._limit_s
-        signals.call_since_ms = int(time.time() * 1000)
-        signals.call_limit_s = self._limit_s
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        signals = self._signals
-        self._scribe.call_deadline, signals.call_since_ms, signals.call_limit_s = self._before
 
 
 class Claim:
@@ -406,10 +231,7 @@ def claimed(job_id: JobId, owner: Owner | None = None) -> Iterator[Claim | None]
         Shutdown: the process was told to stop, its card is lost, or Redis has ``forgotten`` it.
         QueueAway: Redis has been away for too long; the job is queued again, or was not taken.
     """
-    owner = owner or _owner
-    if owner is None:
-        raise RuntimeError("claimed() before become_owner(): this process owns no card. This is a bug.")
-    claim = _take(owner, job_id)
+    claim = _take(owner or current(), job_id)
     if claim is None:
         yield None
         return
@@ -443,11 +265,11 @@ def _at_work(claim: Claim) -> Iterator[None]:
     global _current
     claim._scribe.start()
     _current = claim
-    _pace.begin(time.monotonic())
+    pace.begin(time.monotonic())
     try:
         yield
     finally:
-        _pace.end(time.monotonic())
+        pace.end(time.monotonic())
         _current = None
         if not claim.is_handed_over:
             claim.release()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 
-from tasks.claim import Claim, activity, ending, stopping
+from tasks.claim import Claim, activity, ending
 from tasks.engines import Sketch
+from tasks.signals import stopping
 
 CARD_FIRST_S = 0.3
 """So long a picture's file waits at most for the card to be at its next job."""
@@ -19,7 +20,7 @@ class Finisher:
     """Ends picture jobs in a thread, one at a time: who brings the next one waits for the one before.
 
     The job stays ``running`` under its lease. Celery takes its message for done, so what repairs a death in
-    between is the card's next owner, which sends it again (``claim.become_owner``), or the reaper.
+    between is the card's next owner, which sends it again (``ownership.become_owner``), or the reaper.
     """
 
     def __init__(self) -> None:

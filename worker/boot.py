@@ -23,7 +23,7 @@ import redis
 
 from config.groups import WorkerSettings
 from config.settings import Settings, settings
-from tasks import board, claim, keys
+from tasks import board, claim, keys, ownership, signals
 from tasks.app import MONITOR_QUEUE
 from tasks.connection import connect
 from tasks.engines import Sketch, engines
@@ -55,7 +55,7 @@ _REOPEN_S = 1.0
 class Stop:
     """Whether this process was told to leave: by a signal, by its parent, or by losing its parent.
 
-    A thread looks, and passes it on to the job that runs (``tasks.claim.stopping``).
+    A thread looks, and passes it on to the job that runs (``tasks.signals.stopping``).
     """
 
     def __init__(self, link: Link) -> None:
@@ -78,7 +78,7 @@ class Stop:
     def _watch(self) -> None:
         while not self.is_set():
             time.sleep(STOP_LOOK_S)
-        claim.stopping.set()
+        signals.stopping.set()
 
 
 class CardOwner:
@@ -110,7 +110,7 @@ class CardOwner:
         # A lost card is poisoned, a forgotten epoch void: a new child opens and takes the card anew.
         # One that has loaded what must not come before what is wanted now makes room for a fresh one as well.
         has_to = self._residency.is_lost or self._residency.must_leave
-        return self._stop.is_set() or has_to or claim.forgotten.is_set()
+        return self._stop.is_set() or has_to or ownership.forgotten.is_set()
 
     def announce(self, link: Link) -> None:
         """Tell Redis that the card has an owner, then the parent that work may come."""
@@ -359,7 +359,7 @@ def _take_over(card_id: str, client: redis.Redis, config: Settings, stop: Stop) 
     deadline_s = time.monotonic() + config.queue.redis_patience_s
     while True:
         try:
-            return claim.become_owner(card_id, client, config)
+            return ownership.become_owner(card_id, client, config)
         except redis.RedisError as error:
             if stop.is_set() or time.monotonic() > deadline_s:
                 raise BootError(f"Redis cannot be reached: {error}") from error

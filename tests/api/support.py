@@ -25,7 +25,7 @@ from tasks.board import (
     Residents,
     Telemetry,
 )
-from tasks.claim import Claim, claimed, take_card
+from tasks.claim import Claim, claimed
 from tasks.connection import connect
 from tasks.engines import Verdict
 from tasks.errors import ContextTooLong, WorkerLost
@@ -43,6 +43,7 @@ from tasks.events import (
 )
 from tasks.jobs import ChatJob, FinishReason, ImageJob, JobId
 from tasks.made import Made
+from tasks.ownership import take_card
 from tests.api import painting
 
 CARD = "virtual0"

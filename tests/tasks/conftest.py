@@ -9,9 +9,9 @@ import redis
 import redis.asyncio
 
 from config.settings import Settings
-from tasks import app, claim, scribe
-from tasks.claim import Owner
+from tasks import app, claim, ownership, scribe, signals
 from tasks.jobs import ChatJob
+from tasks.ownership import Owner
 from tasks.submit import submit
 from tests.tasks.factory import make_job
 
@@ -29,15 +29,16 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(scribe, "BEAT_S", 0.01)
     monkeypatch.setattr(scribe, "RETRY_S", 0.01)
     monkeypatch.setattr(claim, "RETRY_S", 0.01)
+    monkeypatch.setattr(signals, "RETRY_S", 0.01)
     yield
-    claim.stopping.clear()
-    claim.forgotten.clear()
+    signals.stopping.clear()
+    ownership.forgotten.clear()
 
 
 @pytest.fixture
 def owner(store: redis.Redis, settings: Settings) -> Owner:
     """A process that owns card c0."""
-    return claim.take_card("c0", store, settings)
+    return ownership.take_card("c0", store, settings)
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from typing import Any
 import redis
 
 from tasks import board, claim, events, jobs, keys
-from tasks.claim import Owner
 from tasks.engines import Verdict
 from tasks.events import Event
 from tasks.jobs import ChatJob, Job, JobClass, JobId
+from tasks.ownership import Owner
 
 DONE = events.Finished(jobs.FinishReason.STOP, events.Usage(3, 2), events.Timings(load_ms=5.0))
 

@@ -13,9 +13,9 @@ import redis.asyncio
 
 from config.settings import Settings
 from tasks import batches, events, keys, records
-from tasks.claim import Owner
 from tasks.errors import Busy
 from tasks.jobs import ChatJob, JobClass, JobState
+from tasks.ownership import Owner
 from tasks.submit import submit_many
 from tests.tasks.factory import abandon, field, journal_of, make_job, run_to_end
 

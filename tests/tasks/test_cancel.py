@@ -5,9 +5,9 @@ import redis.asyncio
 
 from tasks import keys
 from tasks.cancel import cancel
-from tasks.claim import Owner
 from tasks.events import Cancelled
 from tasks.jobs import JobState
+from tasks.ownership import Owner
 from tests.tasks.conftest import Accept
 from tests.tasks.factory import field, journal_of, make_job, run_to_end
 

@@ -15,14 +15,14 @@ import redis.asyncio
 from celery.exceptions import Reject
 
 from config.settings import CHECKOUT, Settings
-from tasks import claim, events, keys
+from tasks import events, keys, ownership, signals
 from tasks.cancel import cancel
 from tasks.chat import chat
-from tasks.claim import become_owner
 from tasks.engines import Signals, engines
 from tasks.events import Event, Failed, Queued, TextDelta
 from tasks.jobs import ChatJob
 from tasks.journal import Journals, text, token_ids
+from tasks.ownership import become_owner
 from tasks.submit import submit
 from tests.conftest import RedisServer
 from tests.tasks.conftest import Accept
@@ -41,7 +41,7 @@ def owned(store: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatc
     become_owner("c0", store, settings)
     monkeypatch.setattr(engines(), "chat", Engine())
     yield
-    claim._owner = None
+    ownership._owner = None
 
 
 @pytest.mark.usefixtures("owned")
@@ -63,7 +63,7 @@ async def test_a_message_too_many_is_swallowed_in_silence(accept: Accept, store:
 @pytest.mark.usefixtures("owned")
 async def test_at_shutdown_the_message_goes_back_to_its_queue(accept: Accept, store: redis.Redis) -> None:
     job = await accept()
-    claim.stopping.set()
+    signals.stopping.set()
     with pytest.raises(Reject) as rejected:
         chat.run(job.submission.id)
     assert vars(rejected.value)["requeue"] is True

@@ -8,13 +8,14 @@ import redis.asyncio
 
 from config.groups import QueueSettings
 from config.settings import Settings
-from tasks import claim, events, keys
+from tasks import events, keys, ownership, signals
 from tasks.cancel import cancel
-from tasks.claim import Owner, claimed, take_card
+from tasks.claim import claimed
 from tasks.engines import Verdict
 from tasks.errors import CardGone, CardUnavailable, ContextTooLong, Shutdown
 from tasks.events import Failed, Loading, Queued, Started
 from tasks.jobs import ChatJob, JobId
+from tasks.ownership import Owner, take_card
 from tasks.submit import submit_many
 from tests.tasks.conftest import Accept
 from tests.tasks.factory import (
@@ -126,7 +127,7 @@ async def test_a_redis_that_lost_its_data_asks_for_a_new_owner(
     store.delete(keys.epoch("c0"))
     with pytest.raises(Shutdown):
         run_to_end(job, owner)
-    assert claim.forgotten.is_set()
+    assert ownership.forgotten.is_set()
     assert journal_of(store, job) == [events.Queued(0)]
     assert run_to_end(job, take_card("c0", store, owner.settings))
 
@@ -269,12 +270,12 @@ async def test_shutdown_gives_the_job_back_without_a_strike(
         with claimed(job.submission.id, owner) as mine:
             assert mine is not None
             mine.append(delta("so far", 1))
-            claim.stopping.set()
+            signals.stopping.set()
             mine.signals.between_steps()
 
     with pytest.raises(Shutdown):
         run_until_stopped()
-    claim.stopping.clear()
+    signals.stopping.clear()
     assert journal_of(store, job)[-2:] == [delta("so far", 1), Queued(1, "shutdown")]
     assert (field(store, job, "state"), field(store, job, "strikes")) == ("queued", "0")
     assert store.zcard(keys.LEASES) == 0

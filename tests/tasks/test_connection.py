@@ -9,7 +9,7 @@ import redis
 from pydantic import SecretStr
 
 from config.settings import Settings, SettingsError, read_settings
-from tasks import app, claim, reaper
+from tasks import app, ownership, reaper
 from tasks.connection import broker_url, connect, connect_async
 from tasks.journal import Journals
 from tasks.records import fetch
@@ -70,7 +70,7 @@ async def test_the_whole_life_of_a_job_needs_no_dangerous_command(guarded: Setti
         async with Journals(aclient, guarded) as journals:
             await submit(aclient, job, guarded)
             assert client.llen("chat.tiny") == 1
-            owner = claim.take_card("c0", client, guarded)
+            owner = ownership.take_card("c0", client, guarded)
             assert run_to_end(job, owner, delta("a", 1))
             told = [entry.event async for entry in journals.follow(job.submission.id, renew=True)]
             assert len(told) == 4

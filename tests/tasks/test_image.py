@@ -15,14 +15,14 @@ import redis.asyncio
 from celery.exceptions import Reject
 
 from config.settings import Settings
-from tasks import claim, events, jobs, keys, scripts
-from tasks.claim import become_owner
+from tasks import claim, events, jobs, keys, ownership, scripts, signals
 from tasks.engines import Signals, Sketch, engines
 from tasks.errors import DiskFull, Unsupported
 from tasks.events import Cancelled, Event, Failed, Finished, Queued, StepDone
 from tasks.finisher import finisher
 from tasks.image import image
 from tasks.jobs import ImageJob, JobClass
+from tasks.ownership import become_owner
 from tasks.submit import send, submit
 from tests.tasks.factory import field as record
 from tests.tasks.factory import journal_of, until
@@ -86,7 +86,7 @@ def engine(store: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(engines(), "image", engine)
     yield engine
     finisher.join()
-    claim._owner = None
+    ownership._owner = None
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ async def test_at_shutdown_the_job_goes_back_to_its_queue(
     engine: Engine, accept_picture: Accept, store: redis.Redis
 ) -> None:
     job = await accept_picture()
-    claim.stopping.set()
+    signals.stopping.set()
     with pytest.raises(Reject) as rejected:
         image.run(job.submission.id)
     assert vars(rejected.value)["requeue"] is True
@@ -278,7 +278,7 @@ async def test_told_to_stop_it_still_makes_the_file_of_what_is_drawn(
 ) -> None:
     job = await accept_picture()
     image.run(job.submission.id)
-    claim.stopping.set()
+    signals.stopping.set()
     gate.opened.set()
     finisher.join()
     assert record(store, job, "state") == "succeeded"

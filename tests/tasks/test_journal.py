@@ -13,11 +13,12 @@ from config.groups import QueueSettings
 from config.settings import Settings, read_settings
 from tasks import app, events, journal, keys
 from tasks.cancel import cancel
-from tasks.claim import Owner, claimed, take_card
+from tasks.claim import claimed
 from tasks.connection import connect, connect_async
 from tasks.events import Cancelled, Finished, Queued, Started
 from tasks.jobs import ChatJob
 from tasks.journal import Entry, Journals
+from tasks.ownership import Owner, take_card
 from tasks.submit import submit
 from tests.conftest import RedisServer
 from tests.tasks.conftest import Accept

@@ -25,12 +25,12 @@ from config.groups import QueueSettings
 from config.settings import Settings
 from tasks import events, keys, outcome, scripts, submit
 from tasks.cancel import cancel
-from tasks.claim import Owner, take_card
 from tasks.connection import connect, connect_async
 from tasks.errors import Busy
 from tasks.events import Event, Queued, Started, TextDelta
 from tasks.jobs import ChatJob, JobClass
 from tasks.made import Made
+from tasks.ownership import Owner, take_card
 from tasks.reaper import Reaper
 from tasks.records import fetch, position
 from tests.tasks.factory import DONE, make_job

@@ -10,12 +10,13 @@ import redis.asyncio
 
 from config.groups import QueueSettings
 from config.settings import Settings, read_settings
-from tasks import app, claim, events, keys
-from tasks.claim import Owner, claimed, take_card
+from tasks import app, events, keys, signals
+from tasks.claim import claimed
 from tasks.connection import connect, connect_async
 from tasks.engines import Verdict
 from tasks.errors import QueueAway, Shutdown
 from tasks.events import Queued
+from tasks.ownership import Owner, take_card
 from tasks.submit import submit
 from tests.conftest import RedisServer
 from tests.tasks.conftest import Accept
@@ -118,7 +119,7 @@ async def test_who_is_told_to_stop_does_not_wait_for_an_absent_redis(
 ) -> None:
     nowhere = connect(read_settings(redis_url=f"unix://{tmp_path}/none.sock"))
     lonely = Owner("c0", 1, nowhere, settings)
-    claim.stopping.set()
+    signals.stopping.set()
     with pytest.raises(Shutdown), claimed(make_job().submission.id, lonely):
         pass
     nowhere.close()

@@ -9,8 +9,9 @@ import redis
 import redis.asyncio
 
 from tasks import board, events, jobs, keys, outlook, pauses
-from tasks.claim import Owner, claimed
+from tasks.claim import claimed
 from tasks.jobs import JobClass
+from tasks.ownership import Owner
 from tasks.pauses import Scope
 from tests.tasks.conftest import Accept
 from tests.tasks.factory import field, hold_card, make_job, run_to_end

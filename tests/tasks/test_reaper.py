@@ -13,10 +13,11 @@ from config.groups import QueueSettings
 from config.settings import Settings, read_settings
 from tasks import keys, submit
 from tasks.cancel import cancel
-from tasks.claim import Owner, claimed
+from tasks.claim import claimed
 from tasks.connection import connect
 from tasks.events import Cancelled, Expired, Failed, Queued
 from tasks.jobs import JobClass, JobKind
+from tasks.ownership import Owner
 from tasks.reaper import Reaper
 from tasks.submit import Idempotency
 from tests.tasks.conftest import Accept

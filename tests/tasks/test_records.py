@@ -11,10 +11,11 @@ import redis.asyncio
 from config.settings import Settings
 from tasks import events, keys, pauses
 from tasks.cancel import cancel
-from tasks.claim import Owner, claimed, take_card
+from tasks.claim import claimed
 from tasks.errors import ContextTooLong, Shutdown
 from tasks.events import Failed, Loading, Usage
 from tasks.jobs import Call, FinishReason, JobClass, JobKind, JobState
+from tasks.ownership import Owner, take_card
 from tasks.pauses import Scope
 from tasks.records import Progress, fetch, overview, page, position
 from tasks.submit import submit_many

@@ -15,9 +15,10 @@ from config.groups import QueueSettings
 from config.settings import Settings
 from tasks import events, jobs, keys, scripts
 from tasks.artifacts import ArtifactStore, input_paths
-from tasks.claim import Owner, claimed
+from tasks.claim import claimed
 from tasks.events import ArtifactRef
 from tasks.jobs import ImageJob, JobClass, JobState, MaskBy, Source
+from tasks.ownership import Owner
 from tasks.retention import LEFTOVER_S, REUSED_S, Retention
 from tasks.submit import submit
 

@@ -8,8 +8,9 @@ import redis
 from config.groups import QueueSettings
 from config.settings import Settings
 from tasks import claim, journal, keys
-from tasks.claim import Owner, claimed
+from tasks.claim import claimed
 from tasks.events import Alternative, Loading, ReasoningDelta, TextDelta, TokenLogprob, ToolCall
+from tasks.ownership import Owner
 from tests.tasks.conftest import Accept
 from tests.tasks.factory import DONE, delta, journal_of, until
 

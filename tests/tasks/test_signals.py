@@ -11,13 +11,14 @@ import redis.asyncio
 
 from config.groups import QueueSettings
 from config.settings import Settings
-from tasks import board, claim, events, keys, pauses
+from tasks import board, claim, events, keys, pauses, signals
 from tasks.cancel import cancel
-from tasks.claim import Owner, claimed, take_card
+from tasks.claim import claimed
 from tasks.engines import Verdict
 from tasks.errors import TooHot
 from tasks.events import Cancelled, Expired, Finished, Held, Queued, Resumed
 from tasks.jobs import ChatJob, FinishReason, JobClass
+from tasks.ownership import Owner, take_card
 from tasks.pauses import Scope
 from tasks.submit import submit
 from tests.tasks.conftest import Accept
@@ -206,7 +207,7 @@ async def test_an_eased_job_can_be_cancelled_in_its_rest(
         assert mine is not None
         until(lambda: mine._scribe.orders.ease is not None)
         mine.signals.between_steps()
-        claim._pace.rest_s(0.05, time.monotonic() + 60.0)  # as after a minute's work: half a minute's rest
+        signals.pace.rest_s(0.05, time.monotonic() + 60.0)  # as after a minute's work: half a minute's rest
         resting = asyncio.create_task(asyncio.to_thread(mine.signals.between_steps))
         await cancel(astore, job.submission.id)
         async with asyncio.timeout(10):

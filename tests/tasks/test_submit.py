@@ -12,10 +12,10 @@ from config.groups import QueueSettings
 from config.settings import Settings, read_settings
 from tasks import app, events, keys, submit
 from tasks.cancel import cancel
-from tasks.claim import Owner, take_card
 from tasks.connection import connect, connect_async, replies
 from tasks.errors import Busy, IdempotencyConflict, NotReady
 from tasks.jobs import ChatJob, JobClass
+from tasks.ownership import Owner, take_card
 from tasks.submit import Idempotency, submit_many
 from tests.conftest import RedisServer
 from tests.tasks.conftest import Accept

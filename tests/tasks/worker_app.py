@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from celery.signals import worker_process_init
 
 from config.settings import settings
-from tasks import claim
+from tasks import ownership
 from tasks.app import app
 from tasks.connection import connect
 from tasks.engines import Signals, Verdict, engines
@@ -40,5 +40,5 @@ class Counter:
 
 @worker_process_init.connect
 def boot(**_: object) -> None:
-    claim.become_owner("c0", connect(settings()), settings())
+    ownership.become_owner("c0", connect(settings()), settings())
     engines().chat = Counter()

@@ -14,7 +14,7 @@ import pytest
 from config.groups import VirtualCardSettings
 from hardware.card import CardInfo
 from hardware.virtual.card import virtual_info
-from tasks import claim
+from tasks import signals
 from worker.boot import Stop, _survive_the_parent
 from worker.link import Link
 
@@ -68,7 +68,7 @@ def test_a_signal_to_stop_is_a_flag_that_the_running_job_sees(number: signal.Sig
             return False
         for _ in range(3):
             os.kill(os.getpid(), number)
-        return soon(stop.is_set) and soon(claim.stopping.is_set)
+        return soon(stop.is_set) and soon(signals.stopping.is_set)
 
     assert in_a_child(act)
 
@@ -79,7 +79,7 @@ def test_a_drain_by_the_parent_reaches_the_running_job() -> None:
     def act() -> bool:
         Stop(link).install()
         link.drain()
-        return soon(claim.stopping.is_set)
+        return soon(signals.stopping.is_set)
 
     assert in_a_child(act)
 
@@ -93,7 +93,7 @@ def test_an_orphan_is_told_to_stop() -> None:
             stop.install()
             was_set = stop.is_set()
             os.write(writer, b"s")
-            told = soon(claim.stopping.is_set)
+            told = soon(signals.stopping.is_set)
             os.write(writer, b"y" if told and not was_set else b"n")
             os._exit(0)
         return os.read(reader, 1) == b"s"
