@@ -42,7 +42,7 @@ async def ended(client: httpx.AsyncClient, body: Any) -> Any:
 
 async def settled(client: httpx.AsyncClient, batch: str) -> dict[str, Any]:
     """A batch when all its jobs have ended."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while True:
             told: dict[str, Any] = (await client.get(f"/v1/jobs/batches/{batch}")).json()
             BatchOut.model_validate(told)

@@ -178,7 +178,7 @@ def test_open_streams_end_properly_when_the_server_leaves(
     for thread in threads:
         thread.start()
     until(lambda: len(worker.seen) == 3)
-    assert heard.acquire(timeout=5)
+    assert heard.acquire(timeout=30)
     until(lambda: "chat" in told and "events" in told)
     began = time.monotonic()
     assert mortal.terminate() == 0

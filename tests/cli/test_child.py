@@ -83,7 +83,7 @@ async def test_one_that_is_late_is_killed_with_all_it_started(tmp_path: Path) ->
     await it.stop(may_kill=True)
     it.log.close()
     assert "is killed" in said[-1]
-    _, alive = psutil.wait_procs(family, timeout=5)
+    _, alive = psutil.wait_procs(family, timeout=30)
     assert alive == []
 
 

@@ -46,7 +46,7 @@ async def test_a_follower_sees_every_event_once_and_in_order(
     following = asyncio.create_task(_all(journals, job))
     await _following(journals, 1)
     await asyncio.to_thread(run_to_end, job, owner, *(delta(f"{i} ", i) for i in range(50)))
-    entries = await asyncio.wait_for(following, 5)
+    entries = await asyncio.wait_for(following, 30)
     assert [entry.event for entry in entries] == journal_of(store, job)
     assert journal.token_ids(entries) == tuple(range(50))
     assert entries[-1].event == DONE
@@ -61,7 +61,7 @@ async def test_many_followers_of_many_jobs_share_one_reader(
     await _following(journals, 24)
     for job in batch:
         await asyncio.to_thread(run_to_end, job, owner, delta("a", 1), delta("b", 2))
-    for entries in await asyncio.wait_for(asyncio.gather(*following), 5):
+    for entries in await asyncio.wait_for(asyncio.gather(*following), 30):
         assert journal.text(entries) == "ab"
         assert events.is_terminal(entries[-1].event)
 
@@ -96,8 +96,8 @@ async def test_a_late_follower_of_a_running_job_gets_the_beginning_too(
         await _following(journals, 2)
         mine.append(delta("b", 2))
         mine.append(DONE)
-    second = await asyncio.wait_for(late, 5)
-    await asyncio.wait_for(early, 5)
+    second = await asyncio.wait_for(late, 30)
+    await asyncio.wait_for(early, 30)
     assert first == second
     assert journal.text(first) == "ab"
 
@@ -153,7 +153,7 @@ async def test_a_reader_is_renewed_while_it_follows_and_only_then(
             store.delete(keys.reader(job.submission.id))
             await auntil(lambda: store.exists(keys.reader(job.submission.id)))
         await cancel(astore, job.submission.id, settings=hasty)
-        await asyncio.wait_for(following, 5)
+        await asyncio.wait_for(following, 30)
 
 
 async def test_a_follower_outlives_a_killed_redis(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ async def test_a_follower_outlives_a_killed_redis(tmp_path: Path) -> None:
                 await asyncio.to_thread(server.start)
                 mine.append(delta("after", 3))
                 mine.append(DONE)
-            entries = await asyncio.wait_for(following, 5)
+            entries = await asyncio.wait_for(following, 30)
         assert [type(entry.event) for entry in entries[:2]] == [Queued, Started]
         assert journal.text(entries) == "before during after"
         assert journal.token_ids(entries) == (1, 2, 3)
@@ -196,7 +196,7 @@ async def test_a_redis_that_lost_the_job_ends_the_follower(
         await _following(hub, 1)
         store.flushall()
         with pytest.raises(KeyError):
-            await asyncio.wait_for(following, 5)
+            await asyncio.wait_for(following, 30)
 
 
 async def test_a_redis_that_is_full_still_serves_those_who_follow(
@@ -215,7 +215,7 @@ async def test_a_redis_that_is_full_still_serves_those_who_follow(
                 store.delete(reader)
                 await auntil(lambda: store.exists(reader))
             await cancel(astore, job.submission.id, settings=hasty)
-            entries = await asyncio.wait_for(following, 5)
+            entries = await asyncio.wait_for(following, 30)
         finally:
             store.config_set("maxmemory", 0)
     assert entries[-1].event == Cancelled("requested")
@@ -228,9 +228,9 @@ async def test_one_journal_that_cannot_be_read_spares_the_others(
     store.xadd(keys.journal(spoilt.submission.id), {"e": '{"type": "of another version"}'})
     both = [asyncio.create_task(_all(journals, job)) for job in (spoilt, sound)]
     with pytest.raises(ValueError, match="another version"):
-        await asyncio.wait_for(both[0], 5)
+        await asyncio.wait_for(both[0], 30)
     await cancel(astore, sound.submission.id)
-    entries = await asyncio.wait_for(both[1], 5)
+    entries = await asyncio.wait_for(both[1], 30)
     assert entries[-1].event == Cancelled("requested")
 
 

@@ -121,7 +121,7 @@ async def test_a_running_job_rests_while_its_card_is_held_and_says_so_once(
         resting.start()
         until(lambda: Held(reason, "resting") in journal_of(store, job))
         store.delete(keys.hold("c0"))
-        resting.join(timeout=5)
+        resting.join(timeout=30)
         assert mine.signals.between_steps() is Verdict.GO_ON
         mine.append(DONE)
     told = journal_of(store, job)

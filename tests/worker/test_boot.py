@@ -35,7 +35,7 @@ def in_a_child(act: Callable[[], bool]) -> bool:
 
 
 def soon(ask: Callable[[], bool]) -> bool:
-    deadline_s = time.monotonic() + 5
+    deadline_s = time.monotonic() + 30
     while not ask() and time.monotonic() < deadline_s:
         time.sleep(0.01)
     return ask()
