@@ -41,19 +41,46 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def listen(settings: Settings) -> socket.socket:
-    """A listening socket. Raises OSError when the address is taken or not ours."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family)
+class CannotListen(Exception):
+    """A port is not to be had; the message names it and its setting, and says what would help."""
+
+
+def listen(settings: Settings) -> list[socket.socket]:
+    """A listening socket for each of ``settings.ports``, in their order. Raises CannotListen.
+
+    A port that was asked for and cannot be had is an error, whichever it is: a client that finds nobody there
+    would not know why.
+    """
+    listeners: list[socket.socket] = []
+    for name, port in settings.ports.items():
+        try:
+            listeners.append(_listener(settings.host, port))
+        except OSError as error:
+            for listener in listeners:
+                listener.close()
+            raise CannotListen(_unheard(name, settings.host, port, error)) from None
+    return listeners
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    """Raises OSError when the address is taken or not ours."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     # A restart must not wait for the connections of the last process to be forgotten.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((settings.host, settings.port))
+        listener.bind((host, port))
         listener.listen(2048)
     except OSError:
         listener.close()
         raise
     return listener
+
+
+def _unheard(name: str, host: str, port: int, error: OSError) -> str:
+    where = f"cannot listen on {host}:{port}: {error.strerror}"
+    if name == "port":
+        return f"{where}; choose another --port"
+    return f"{where}; stop who does (sudo ss -ltnp 'sport = :{port}'), or leave HEARTH_{name.upper()} unset"
 
 
 def configured(app: FastAPI, settings: Settings) -> uvicorn.Config:
@@ -107,22 +134,24 @@ def main() -> int:
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     try:
-        listener = listen(settings)
-    except OSError as error:
-        where = f"{settings.host}:{settings.port}"
-        return _refuse(f"cannot listen on {where}: {error.strerror}; choose another --port", 1)
-    host, port = listener.getsockname()[:2]
+        listeners = listen(settings)
+    except CannotListen as error:
+        return _refuse(str(error), 1)
+    addresses = [listener.getsockname()[:2] for listener in listeners]
+    port = addresses[0][1]
     try:
         note_port(settings.data_dir, port)
     except OSError as error:
-        listener.close()
+        for listener in listeners:
+            listener.close()
         place = settings.data_dir
         return _refuse(f"cannot write in {place}: {error.strerror}; correct HEARTH_DATA_DIR", 1)
     log.info("settings: %s", settings.redacted())
-    log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+    for host, each in addresses:
+        log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, each)
     try:
         sys.setswitchinterval(SWITCH_S)
-        Server(configured(app, settings), app.state.context).run(sockets=[listener])
+        Server(configured(app, settings), app.state.context).run(sockets=listeners)
     finally:
         forget_port(settings.data_dir, port)
     return 0

@@ -13,13 +13,17 @@ DEFAULT_URL = "http://127.0.0.1:8850"
 
 @dataclass(slots=True)
 class Serving:
-    """The facts of the banner. ``dashboard_secret`` is there only in the run that made it."""
+    """The facts of the banner. ``dashboard_secret`` is there only in the run that made it.
+
+    ``also``: further addresses of the same API, by the dialect whose clients look there.
+    """
 
     url: str
     pid: int
     data_dir: str
     models_dir: str
     logs: str
+    also: dict[str, str] = field(default_factory=dict)
     dashboard: str | None = None
     dashboard_secret: str | None = None
     needs_key: bool = False
@@ -48,6 +52,7 @@ def words(serving: Serving) -> str:
 
 def _rows(serving: Serving) -> list[tuple[str, str]]:
     rows = [("API", f"{serving.url}/v1   (documentation: {serving.url}/docs)")]
+    rows += [(name, f"{url}   (the same API, where its clients look)") for name, url in serving.also.items()]
     if serving.needs_key:
         rows.append(("", "every request needs the key:  Authorization: Bearer $HEARTH_API_KEY"))
     rows += [("card", _card(card)) for card in serving.cards] or [("card", "none has been heard of yet")]

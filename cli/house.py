@@ -126,7 +126,7 @@ def child_environment(settings: Settings, redis_url: str) -> dict[str, str]:
     """What our processes read: all that may come from our own arguments, and no relative path."""
     named: Mapping[str, object | None] = {
         "HEARTH_HOST": settings.host,
-        "HEARTH_PORT": settings.port,
+        **{f"HEARTH_{name.upper()}": port for name, port in settings.ports.items()},
         "HEARTH_DATA_DIR": settings.data_dir,
         "HEARTH_MODELS_DIR": settings.models_dir,
         "HEARTH_FLOWER_PORT": settings.flower_port,

@@ -29,6 +29,12 @@ def up(
         str | None, typer.Option(help="Address to listen on; beyond loopback a key is needed.")
     ] = None,
     port: Annotated[int | None, typer.Option(help="Port of the API; 0 picks a free one.")] = None,
+    ollama_port: Annotated[
+        int | None, typer.Option(help="Listen there too; 11434 is where Ollama's clients look.")
+    ] = None,
+    a1111_port: Annotated[
+        int | None, typer.Option(help="Listen there too; 7860 is where AUTOMATIC1111's clients look.")
+    ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where everything is kept.")] = None,
     models_dir: Annotated[Path | None, typer.Option(help="Where model packages are looked for.")] = None,
     redis_url: Annotated[str | None, typer.Option(help="An existing Redis instead of a private one.")] = None,
@@ -43,6 +49,8 @@ def up(
     given = {
         "host": host,
         "port": port,
+        "ollama_port": ollama_port,
+        "a1111_port": a1111_port,
         "data_dir": data_dir,
         "models_dir": models_dir,
         "redis_url": redis_url,

@@ -21,6 +21,8 @@ from config.settings import Settings
 
 REDIS_START_S = 60.0
 API_START_S = 60.0
+_DIALECTS = {"ollama_port": "Ollama", "a1111_port": "A1111"}
+"""What the banner calls the further ports."""
 READY_S = 30.0
 """After this long the banner says what is still amiss; the processes go on trying."""
 
@@ -65,14 +67,21 @@ def up(settings: Settings, options: Options, table: Table = process_table) -> in
         lock.release()
 
 
+_INSTEAD = {
+    "port": "choose another with --port, or --port 0 for any",
+    "ollama_port": "Ollama itself may be there: stop it (sudo systemctl stop ollama), or leave out "
+    "--ollama-port (HEARTH_OLLAMA_PORT)",
+    "a1111_port": "AUTOMATIC1111's web UI may be there: end it, or leave out --a1111-port "
+    "(HEARTH_A1111_PORT)",
+}
+
+
 def _with_ports(settings: Settings) -> Settings:
     """The same settings with a real port where 0 asked for any. Raises CliError."""
-    port = house.claim_port(
-        settings.host,
-        settings.port,
-        what="the API",
-        instead="choose another with --port, or --port 0 for any",
-    )
+    ports = {
+        name: house.claim_port(settings.host, port, what="the API", instead=_INSTEAD[name])
+        for name, port in settings.ports.items()
+    }
     flower_port = settings.flower_port
     if settings.flower:
         flower_port = house.claim_port(
@@ -81,7 +90,7 @@ def _with_ports(settings: Settings) -> Settings:
             what="the dashboard",
             instead="set HEARTH_FLOWER_PORT (0 for any), or HEARTH_FLOWER=false to do without",
         )
-    return settings.model_copy(update={"port": port, "flower_port": flower_port})
+    return settings.model_copy(update={**ports, "flower_port": flower_port})
 
 
 def _reached(settings: Settings) -> str:
@@ -182,6 +191,11 @@ class _House:
         has_flower = "flower" in self._table
         return Serving(
             url=url_of(settings.host, settings.port),
+            also={
+                _DIALECTS[name]: url_of(settings.host, port)
+                for name, port in settings.ports.items()
+                if name in _DIALECTS
+            },
             pid=os.getpid(),
             data_dir=str(settings.data_dir),
             models_dir=str(settings.packages_dir),

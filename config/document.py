@@ -23,7 +23,8 @@ _HEAD = """# Settings
 
 Every setting can stand in three places; the first one that has it wins:
 
-1. an option of `./hearth up`: `--host --port --data-dir --models-dir --redis-url`;
+1. an option of `./hearth up`: `--host --port --ollama-port --a1111-port --data-dir
+   --models-dir --redis-url`;
 2. an environment variable: `HEARTH_` and the name, groups joined by two underscores:
    `HEARTH_QUEUE__CHAT_CAP=8`;
 3. `hearth.toml`: the file that `HEARTH_CONFIG` names, else the one in the working directory, else the one

@@ -54,6 +54,10 @@ class Settings(BaseSettings):
     """Address the API listens on. Beyond loopback a key is demanded (``api_key``, or ``hearth keys add``)."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8850
     """Port of the API; 0 picks a free one."""
+    ollama_port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    """A second port of the same API; 11434 is where Ollama's clients look of their own accord."""
+    a1111_port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    """One more; 7860 is where AUTOMATIC1111's clients look."""
     api_key: SecretStr | None = None
     """A key that may do everything, as ``Authorization: Bearer …``; more are made with ``hearth keys``."""
     data_dir: Path = CHECKOUT / "data"
@@ -87,6 +91,12 @@ class Settings(BaseSettings):
     virtual_card: VirtualCardSettings = VirtualCardSettings()
 
     @property
+    def ports(self) -> dict[str, int]:
+        """Every port the API listens on, by the name of its setting; ``port`` comes first."""
+        asked = {"port": self.port, "ollama_port": self.ollama_port, "a1111_port": self.a1111_port}
+        return {name: port for name, port in asked.items() if port is not None}
+
+    @property
     def packages_dir(self) -> Path:
         """The directory that model packages are looked for in."""
         return self.models_dir if self.models_dir is not None else self.data_dir / "models"
@@ -101,6 +111,15 @@ class Settings(BaseSettings):
     def _at_home(cls, path: Path | None) -> Path | None:
         """``~`` is a home directory, and what is relative belongs to the directory the process started in."""
         return None if path is None else path.expanduser().absolute()
+
+    @model_validator(mode="after")
+    def _ports_apart(self) -> Settings:
+        seen: dict[int, str] = {}
+        for name, port in self.ports.items():
+            if port and port in seen:
+                raise ValueError(f"{name} and {seen[port]} are both {port}: leave one out")
+            seen[port] = name
+        return self
 
     @model_validator(mode="after")
     def _key_beyond_loopback(self) -> Settings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -252,6 +253,35 @@ def test_a_port_in_use_is_told_in_one_line(run: Callable[..., tuple[int, str]], 
     assert told.count("\n") == 1
     assert port in told
     assert "in use" in told
+
+
+def test_a_further_port_in_use_names_its_setting(run: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        places = {"HEARTH_REDIS_URL": "unix:///x", "HEARTH_DATA_DIR": str(tmp_path)}
+        code, told = run(HEARTH_PORT="0", HEARTH_OLLAMA_PORT=port, **places)
+    assert code == 1
+    assert told.count("\n") == 1
+    assert f"127.0.0.1:{port}" in told
+    assert "HEARTH_OLLAMA_PORT" in told
+
+
+def test_it_listens_on_every_port_it_was_given_and_leaves_them_all(
+    settings: Settings, house: redis.Redis
+) -> None:
+    running = serve(settings, HEARTH_OLLAMA_PORT="0", HEARTH_A1111_PORT="0")
+    try:
+        urls = re.findall(r"listening on (http://[\d.:]+)", running.log.read_text())
+        assert len(set(urls)) == 3
+        assert urls[0] == running.url
+        assert httpx.get(f"{urls[1]}/api/tags").json()["models"]
+        assert httpx.get(f"{urls[2]}/sdapi/v1/sd-models").json()
+        with httpx.stream("POST", f"{urls[1]}{CHAT}", json=ask("x", stream=True), timeout=20) as waiting:
+            assert running.terminate() == 0, "a stream on another port than the first kept it"
+            assert "shutting_down" in waiting.read().decode()
+    finally:
+        running.process.kill()
+        running.process.wait()
 
 
 @pytest.mark.parametrize(

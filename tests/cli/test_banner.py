@@ -24,6 +24,11 @@ def serving(**facts: object) -> Serving:
     return Serving(**told)  # type: ignore[arg-type]  # a test may leave out and replace any of them
 
 
+def test_further_addresses_are_told() -> None:
+    text = banner.words(serving(also={"Ollama": "http://127.0.0.1:11434"}))
+    assert "Ollama     http://127.0.0.1:11434" in text
+
+
 def test_a_virtual_card_is_said_loudly() -> None:
     assert "VIRTUAL" in banner.words(serving())
     real = [{"id": "axcl-0", "virtual": False, "name": "AX650N", "bus_id": "0001:01:00"}]

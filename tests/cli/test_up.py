@@ -264,6 +264,17 @@ def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
     assert "--port" in line
 
 
+def test_a_further_port_in_use_says_who_may_have_it(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        status, line = one_line("--port", "0", "--ollama-port", str(port), "--data-dir", str(tmp_path))
+    assert status == 1
+    assert f"port {port} is in use; Ollama itself may be there" in line
+    assert "--ollama-port" in line
+    status, line = one_line("--port", "7860", "--a1111-port", "7860", "--data-dir", str(tmp_path))
+    assert (status, "a1111_port and port are both 7860" in line) == (2, True)
+
+
 def test_an_unreachable_redis_is_one_line_without_the_password(tmp_path: Path) -> None:
     url = f"unix://me:verysecret@{tmp_path}/none.sock?db=0"
     status, line = one_line("--redis-url", url, "--port", "0", "--data-dir", str(tmp_path))

@@ -102,6 +102,9 @@ def _ports(settings: Settings) -> Iterator[Finding]:
             f"{api} is in use by something else",
             "HEARTH_PORT=0 ./hearth up   (who: sudo ss -ltnp)",
         )
+    for name, port in settings.ports.items():
+        if name != "port":
+            yield _further_port(settings.host, name, port)
     if not settings.flower:
         return
     if _is_free("127.0.0.1", flower):
@@ -112,6 +115,16 @@ def _ports(settings: Settings) -> Iterator[Finding]:
         yield fail(
             "dashboard port", f"{flower} is in use by something else", "HEARTH_FLOWER_PORT=0 ./hearth up"
         )
+
+
+def _further_port(host: str, name: str, port: int) -> Finding:
+    line = name.replace("_", " ")
+    if _is_free(host, port):
+        return well(line, f"{port or 'a free one'} can be listened on")
+    if version := _hearth_at(host, port):
+        return well(line, f"{port}: Hearth {version} is serving there")
+    told = f"{port} is in use by something else"
+    return fail(line, told, f"sudo ss -ltnp 'sport = :{port}'   (who is it? or unset HEARTH_{name.upper()})")
 
 
 def _is_free(host: str, port: int) -> bool:

@@ -354,10 +354,12 @@ def test_a_port_that_somebody_else_has_is_told(
     monkeypatch.setattr("worker.doctor.house._ANSWER_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        changed = settings.model_copy(update={"port": port, "flower_port": port})
-        api, dashboard = faults(look(quick, changed))
+        changed = settings.model_copy(update={"port": port, "ollama_port": port, "flower_port": port})
+        api, further, dashboard = faults(look(quick, changed))
     assert (api.subject, api.status) == ("api port", FAIL)
     assert "HEARTH_PORT=0" in (api.fix or "")
+    assert (further.subject, further.status) == ("ollama port", FAIL)
+    assert "HEARTH_OLLAMA_PORT" in (further.fix or "")
     assert (dashboard.subject, dashboard.status) == ("dashboard port", FAIL)
 
 
