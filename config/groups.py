@@ -55,6 +55,9 @@ class QueueSettings(_Group):
     """Files of ended jobs may take so many bytes; the oldest jobs go first, record and files together."""
     journal_ttl_s: Seconds = 3600.0
     """The journal of an ended job can be replayed this long."""
+    vectors_ttl_s: Seconds = 120.0
+    """Embeddings that somebody waited for are kept this long after they were made, texts and vectors; those
+    of jobs as long as other records."""
     idempotency_ttl_s: Seconds = 86400.0
     """An Idempotency-Key is remembered this long."""
     coalesce_ms: Annotated[int, Field(ge=0, le=1000)] = 40
@@ -80,6 +83,8 @@ class LimitSettings(_Group):
     """Characters of a picture's prompt, and of its negative prompt."""
     pictures_per_request: Count = 100
     """Pictures one request of OpenAI's or A1111's API may ask for."""
+    embedding_inputs: Count = 2048
+    """Texts that one request for embeddings may hold."""
     messages: Count = 1024
     """Messages in one conversation."""
     stop_strings: Count = 4

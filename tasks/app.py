@@ -93,7 +93,9 @@ def _steady_now() -> datetime:
 
 
 app = Celery(
-    "hearth", set_as_current=True, include=["tasks.chat", "tasks.image", "tasks.model", "tasks.monitor"]
+    "hearth",
+    set_as_current=True,
+    include=["tasks.chat", "tasks.image", "tasks.embed", "tasks.model", "tasks.monitor"],
 )
 _settings: Settings | None = None
 

@@ -16,8 +16,8 @@ from tasks import events, jobs, journal, keys, outcome, scripts
 from tasks.connection import AWAY
 from tasks.engines import Verdict
 from tasks.errors import CardGone, CardUnavailable, Internal, JobError, QueueAway, Shutdown
-from tasks.events import Delta, Event, Failed, Loading, StepDone, Terminal
-from tasks.jobs import ChatJob, Job, JobId, JobState
+from tasks.events import Delta, Embedded, Event, Failed, Loading, StepDone, Terminal
+from tasks.jobs import ChatJob, EmbedJob, Job, JobId, JobState
 from tasks.made import Made
 from tasks.ownership import Owner, current, forgotten
 from tasks.scribe import RETRY_S, Scribe, Token, beat_s
@@ -52,7 +52,8 @@ def activity() -> Activity | None:
 
 
 class Claim:
-    """One attempt at a job. ``emitted`` are the token ids that former attempts journalled.
+    """One attempt at a job. ``emitted`` are the token ids that former attempts journalled, ``embedded`` the
+    vectors.
 
     ``is_handed_over``: another thread brings the job to its end, and keeps its lease until then.
     ``is_settled``: Redis knows how the attempt ended.
@@ -64,6 +65,7 @@ class Claim:
         self.token = token
         self._made = journal.made(entries)
         self.emitted: Sequence[int] = tuple(self._made.token_ids)
+        self.embedded: Sequence[Embedded] = tuple(self._made.embedded)
         self._progress = ""
         self._owner = owner
         self._scribe = Scribe(owner.redis, token, owner.card, owner.settings, beat_s(job.kind))
@@ -91,6 +93,9 @@ class Claim:
             self._progress = outcome.files(event)
         elif isinstance(event, StepDone):
             self._progress = outcome.steps(event)
+        elif isinstance(event, Embedded) and isinstance(self.job, EmbedJob):
+            self._made.add(event)
+            self._progress = outcome.inputs(event, self.job)
         self._scribe.append(event, self._progress)
 
     def end(self, event: Terminal) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from tasks.events import Event, Finished
-from tasks.jobs import ChatJob, ImageJob, ModelJob
+from tasks.events import Embedded, Event, Finished
+from tasks.jobs import ChatJob, EmbedJob, ImageJob, ModelJob
 
 
 class Verdict(StrEnum):
@@ -87,6 +87,19 @@ class ImageEngine(Protocol):
         ...
 
 
+class EmbedEngine(Protocol):
+    def embed(self, job: EmbedJob, *, emitted: Sequence[Embedded], signals: Signals) -> Iterator[Event]:
+        """Yield ``Loading``, an ``Embedded`` for each input in order, and at last one of the terminal events.
+
+        ``emitted`` are those that an earlier attempt has journalled: they are not yielded again. After a
+        verdict of ``LOST`` the iterator ends without a terminal event.
+
+        Raises:
+            JobError: what the client may be told (``ContextTooLong``).
+        """
+        ...
+
+
 class ModelEngine(Protocol):
     def manage(self, job: ModelJob, *, signals: Signals) -> Iterator[Event]:
         """Bring the job's model to the card or take it off; yield ``Loading`` and at last ``Finished``.
@@ -101,6 +114,7 @@ class ModelEngine(Protocol):
 class Engines:
     chat: ChatEngine | None = None
     image: ImageEngine | None = None
+    embed: EmbedEngine | None = None
     models: ModelEngine | None = None
 
 

@@ -155,6 +155,19 @@ class Preview:
 
 
 @dataclass(frozen=True, slots=True)
+class Embedded:
+    """The vector of the job's input ``index``: ``vector`` is base64 of its float32, little-endian.
+
+    An attempt after a crash goes on with the first input that has none.
+    """
+
+    index: int
+    vector: str
+    prompt_tokens: int
+    type: Literal["embedded"] = "embedded"
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     reason: HoldReason
     message: str
@@ -206,7 +219,7 @@ class Expired:
 
 Terminal = Finished | Failed | Cancelled | Expired
 Delta = TextDelta | ReasoningDelta | ToolCall
-Event = Queued | Started | Loading | Delta | StepDone | Preview | Held | Resumed | Terminal
+Event = Queued | Started | Loading | Delta | StepDone | Preview | Embedded | Held | Resumed | Terminal
 
 _ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
 

@@ -22,6 +22,7 @@ ANONYMOUS = "anonymous"
 class JobKind(StrEnum):
     CHAT = "chat"
     IMAGE = "image"
+    EMBED = "embed"
     MODEL = "model"
 
 
@@ -240,6 +241,28 @@ class ImageJob:
     kind: Literal[JobKind.IMAGE] = JobKind.IMAGE
 
 
+Text = str | tuple[int, ...]
+"""What is embedded: text, or the token ids that the model's own tokenizer makes of one, marks included."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedJob:
+    """One vector for each of ``inputs``, of unit length. Without inputs: bring ``model`` to the card.
+
+    ``dimensions``: so many of the vector's first numbers; None: all. ``prompt_name``: which of the package's
+    prompts stands before each text; None: the package's own choice. ``truncate``: what is longer than the
+    model's context is cut, else refused.
+    """
+
+    submission: Submission
+    model: str
+    inputs: tuple[Text, ...]
+    dimensions: int | None = None
+    prompt_name: str | None = None
+    truncate: bool = False
+    kind: Literal[JobKind.EMBED] = JobKind.EMBED
+
+
 @dataclass(frozen=True, slots=True)
 class ModelJob:
     """Bring ``model`` to the card, or take it off. It makes nothing; its journal tells the progress."""
@@ -250,7 +273,7 @@ class ModelJob:
     kind: Literal[JobKind.MODEL] = JobKind.MODEL
 
 
-Job = ChatJob | ImageJob | ModelJob
+Job = ChatJob | ImageJob | EmbedJob | ModelJob
 """Every kind of job there is; told apart by ``kind``."""
 
 _ADAPTER: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind")])

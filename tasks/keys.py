@@ -17,6 +17,10 @@ LEASES = PREFIX + "leases"
 """ZSET of running job ids by lease expiry, ms."""
 ENDED = PREFIX + "ended"
 """ZSET of ended job ids by the time they ended, ms: retention takes the oldest first."""
+BRIEF = PREFIX + "brief"
+"""ZSET of those ended job ids whose records are forgotten soon, by the time they ended, ms: who asked for
+vectors on the line has them by now, and text and vector of a whole library would fill the memory.
+"""
 FILES = PREFIX + "files"
 """HASH file, as its path below the data directory → how many jobs' records refer to it."""
 FILED = PREFIX + "filed"

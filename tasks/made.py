@@ -1,4 +1,4 @@
-"""What a chat job has made so far: the sum of its deltas."""
+"""What a job has made so far: the sum of a chat's deltas, or the vectors of texts."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Self
 
-from tasks.events import Delta, Event, ReasoningDelta, TextDelta, TokenLogprob, ToolCall
+from tasks.events import Delta, Embedded, Event, ReasoningDelta, TextDelta, TokenLogprob, ToolCall
 from tasks.jobs import Call
 
 
 @dataclass(slots=True)
 class Made:
-    """Text, thoughts and calls, and the ids of all tokens they were made of."""
+    """Text, thoughts and calls, and the ids of all tokens they were made of; vectors in their order."""
 
     calls: list[Call] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     token_ids: list[int] = field(default_factory=list)
+    embedded: list[Embedded] = field(default_factory=list)
     _texts: list[str] = field(default_factory=list)
     _thoughts: list[str] = field(default_factory=list)
 
@@ -41,7 +42,7 @@ class Made:
         return "".join(self._thoughts)
 
     def add(self, event: Event) -> None:
-        """Count ``event`` in, if it is a delta."""
+        """Count ``event`` in, if it tells of something made."""
         if isinstance(event, TextDelta):
             self._texts.append(event.text)
             self.logprobs.extend(event.logprobs)
@@ -49,6 +50,8 @@ class Made:
             self._thoughts.append(event.text)
         elif isinstance(event, ToolCall):
             self.calls.append(Call(event.id, event.name, event.arguments))
+        elif isinstance(event, Embedded) and event.index == len(self.embedded):
+            self.embedded.append(event)
         if isinstance(event, Delta):
             self.token_ids.extend(event.token_ids)
 

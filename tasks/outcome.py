@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from base64 import b64decode
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from tasks.errors import Internal, JobError
 from tasks.events import (
     ArtifactRef,
     Cancelled,
+    Embedded,
     Expired,
     Failed,
     Finished,
@@ -24,7 +26,7 @@ from tasks.events import (
     Usage,
     encode,
 )
-from tasks.jobs import Call, FinishReason, JobState
+from tasks.jobs import Call, EmbedJob, FinishReason, JobState
 from tasks.made import Made
 
 log = logging.getLogger("hearth.tasks.outcome")
@@ -90,6 +92,10 @@ def steps(event: StepDone) -> str:
     return f"{event.done} {event.total} steps"
 
 
+def inputs(event: Embedded, job: EmbedJob) -> str:
+    return f"{event.index + 1} {len(job.inputs)} inputs"
+
+
 def record_fields(event: Terminal, made: Made, progress: str) -> list[bytes | str]:
     """Pairs of field and value that the record keeps when the journal has gone."""
     fields = _made_fields(made)
@@ -98,6 +104,8 @@ def record_fields(event: Terminal, made: Made, progress: str) -> list[bytes | st
     if isinstance(event, Finished):
         fields["finish_reason"] = event.reason.value
         fields["timings"] = TIMINGS.dump_json(event.timings)
+        if made.embedded:
+            fields["vectors"] = b"".join(b64decode(each.vector) for each in made.embedded)
         if event.output:
             fields["output"] = OUTPUT.dump_json(event.output)
         if event.warnings:

@@ -23,8 +23,8 @@ _PAGE_SCAN = 200
 
 
 class Progress(NamedTuple):
-    """``done`` of ``total`` ``unit`` (``files`` while loading, then ``tokens`` or ``steps``); no total where
-    none is known.
+    """``done`` of ``total`` ``unit`` (``files`` while loading, then ``tokens``, ``steps`` or ``inputs``); no
+    total where none is known.
     """
 
     done: int
@@ -37,7 +37,8 @@ class JobRecord:
     """All that is known of a job. Times are wall-clock milliseconds by Redis' clock.
 
     ``started_at_ms`` is the first start; ``queued_ms`` and ``run_ms`` are summed over all attempts that
-    ended. ``hold`` is why the job's card, or its queue, rests now.
+    ended. ``hold`` is why the job's card, or its queue, rests now. ``vectors``: those of all inputs in a
+    row, float32, little-endian.
     """
 
     job: Job
@@ -54,6 +55,7 @@ class JobRecord:
     reasoning: str | None = None
     calls: tuple[Call, ...] = ()
     output: tuple[ArtifactRef, ...] = ()
+    vectors: bytes = b""
     error: Failed | None = None
     warnings: tuple[str, ...] = ()
     progress: Progress | None = None
@@ -336,6 +338,7 @@ def _record(fields: Mapping[bytes, bytes], hold: Hold | None) -> JobRecord:
         reasoning=_text(fields, b"reasoning"),
         calls=outcome.CALLS.validate_json(fields.get(b"calls", b"[]")),
         output=outcome.OUTPUT.validate_json(fields.get(b"output", b"[]")),
+        vectors=fields.get(b"vectors", b""),
         error=_error(fields.get(b"error")),
         warnings=(*job.submission.warnings, *warnings),
         progress=_progress(fields.get(b"progress")),

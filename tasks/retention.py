@@ -26,6 +26,8 @@ REUSED_S = 600.0
 same picture may be about to end."""
 _AT_ONCE = 100
 """Jobs forgotten in one beat, so that Redis is never kept busy for long."""
+_BRIEF_AT_ONCE = 1000
+"""The same for those that were answered on the line, of which hundreds may come in a second."""
 _CHUNK = 500
 
 
@@ -48,11 +50,17 @@ class Retention:
         self._now_s = now_s
 
     def retire(self, wall_ms: float) -> list[str]:
-        """Forget what has been kept long enough; a replayed request must still find its job."""
+        """Forget what has been kept long enough; a replayed request must still find its job.
+
+        Vectors that somebody waited for go much sooner: a library of texts would fill Redis' memory.
+        """
         keep_s = max(self._queue.retention_s, self._queue.idempotency_ttl_s)
-        until_ms = wall_ms - keep_s * 1000
-        old: Any = self._redis.zrangebyscore(keys.ENDED, "-inf", until_ms, start=0, num=_AT_ONCE)
-        return [job_id for job_id in _ids(old) if self._forget(job_id) is not None]
+        brief = self._ended_before(keys.BRIEF, wall_ms - self._queue.vectors_ttl_s * 1000, _BRIEF_AT_ONCE)
+        old = self._ended_before(keys.ENDED, wall_ms - keep_s * 1000, _AT_ONCE)
+        return [job_id for job_id in (*brief, *old) if self._forget(job_id) is not None]
+
+    def _ended_before(self, index: str, until_ms: float, most: int) -> list[str]:
+        return _ids(self._redis.zrangebyscore(index, "-inf", until_ms, start=0, num=most))
 
     def sweep(self) -> tuple[list[str], list[str]]:
         """Make room where files take too much, and remove what is left over.

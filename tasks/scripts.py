@@ -26,6 +26,7 @@ _KEYS = {
     "queues": keys.QUEUES,
     "leases": keys.LEASES,
     "ended": keys.ENDED,
+    "brief": keys.BRIEF,
     "files": keys.FILES,
     "filed": keys.FILED,
     "deadlines": keys.DEADLINES,

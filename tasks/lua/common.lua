@@ -74,7 +74,7 @@ end
 -- Ends a job that has not ended: one terminal event, the record, every index. False when it had ended before.
 local function end_job(id, state, event, now, journal_ttl_ms)
   local job = K.job .. id
-  local r = redis.call('HMGET', job, 'state', 'class', 'queue', 'claimed_at', 'ready_at', 'owner')
+  local r = redis.call('HMGET', job, 'state', 'class', 'queue', 'claimed_at', 'ready_at', 'owner', 'kind', 'has_reader')
   if r[1] ~= 'queued' and r[1] ~= 'running' then return false end
   append(id, event)
   redis.call('PEXPIRE', K.journal .. id, journal_ttl_ms)
@@ -86,6 +86,7 @@ local function end_job(id, state, event, now, journal_ttl_ms)
   redis.call('HINCRBY', K.counts, r[2], -1)
   if redis.call('HINCRBY', K.owned, r[6], -1) <= 0 then redis.call('HDEL', K.owned, r[6]) end
   redis.call('ZADD', K.ended, now, id)
+  if r[7] == 'embed' and r[8] == '1' then redis.call('ZADD', K.brief, now, id) end
   if #files_of(id) > 0 then redis.call('ZADD', K.filed, now, id) end
   redis.call('DEL', K.reader .. id)
   if r[1] == 'running' then

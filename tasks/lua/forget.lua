@@ -1,12 +1,13 @@
 #!lua flags=allow-oom
 -- Removes an ended job: record, journal, every index, its references to files.
--- keys: job, journal, jobs, ended, filed, files, owner, batch
+-- keys: job, journal, jobs, ended, brief, filed, files, owner, batch
 -- args: 1 job id
 -- reply: {1, path...} with the files that no record refers to any more, or {0} when the job is unknown or has not ended
 local id = ARGV[1]
 local r = redis.call('HMGET', K.job .. id, 'state', 'owner', 'batch')
 if not r[1] then
   redis.call('ZREM', K.ended, id)
+  redis.call('ZREM', K.brief, id)
   redis.call('ZREM', K.filed, id)
   return {0}
 end
@@ -21,6 +22,7 @@ end
 redis.call('DEL', K.job .. id, K.journal .. id)
 redis.call('ZREM', K.jobs, id)
 redis.call('ZREM', K.ended, id)
+redis.call('ZREM', K.brief, id)
 redis.call('ZREM', K.filed, id)
 redis.call('ZREM', K.owner .. r[2], id)
 if r[3] ~= '' then redis.call('ZREM', K.batch .. r[3], id) end
