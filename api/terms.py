@@ -16,13 +16,17 @@ _METADATA_KEY, _METADATA_VALUE = 64, 512
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Whose the job is and how it waits; ``deadline_s`` None takes the settings' for its class."""
+    """Whose the job is and how it waits; ``deadline_s`` None takes the settings' for its class.
+
+    ``custom_id`` is what the client calls the line of the batch that asks for it.
+    """
 
     owner: str
     job_class: JobClass
     has_reader: bool = False
     deadline_s: float | None = None
     batch: str | None = None
+    custom_id: str | None = None
 
     def submission(
         self,
@@ -42,6 +46,7 @@ class Terms:
             has_reader=self.has_reader,
             deadline_at_ms=now_ms + round(deadline_s * 1000),
             batch=self.batch,
+            custom_id=self.custom_id,
             metadata=_checked(metadata or {}, settings.limits),
             warnings=warnings,
         )

@@ -142,7 +142,8 @@ class Submission:
 
     ``has_reader``: somebody waits on the line, so the job may be cancelled when nobody reads any more.
     ``deadline_at_ms`` and ``created_at_ms`` are wall-clock milliseconds since the epoch. ``retry_of`` is the
-    job of the same batch that did not succeed and that this one takes the place of.
+    job of the same batch that did not succeed and that this one takes the place of. ``custom_id`` is what the
+    client calls the line of a batch file that asked for it; the jobs of one line share it.
     """
 
     id: JobId
@@ -155,6 +156,7 @@ class Submission:
     metadata: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     retry_of: JobId | None = None
+    custom_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,6 +158,7 @@ class JobOut(BaseModel):
     metadata: dict[str, str]
     input: Annotated[InputOut | None, Field(description="Null for a chat.")]
     batch: Annotated[str | None, Field(description="What the jobs of one list, set or grid have in common.")]
+    custom_id: Annotated[str | None, Field(description="The line of a batch's file that asked for this job.")]
     retry_of: Annotated[str | None, Field(description="The failed job that this one takes the place of.")]
     retried_as: Annotated[str | None, Field(description="The job that takes the place of this one.")]
     urls: Urls

@@ -99,6 +99,7 @@ def job_out(record: JobRecord, position: int | None, forecast: Forecast | None =
         metadata=dict(submission.metadata),
         input=_input(record.job),
         batch=submission.batch,
+        custom_id=submission.custom_id,
         retry_of=submission.retry_of,
         retried_as=record.retried_as,
         urls=_urls(record),
