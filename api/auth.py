@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from fastapi import Request
-from pydantic import SecretStr
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.errors import WEB_UI, Problem
 from config.keyring import Keyring, KeyringError
 from config.keyring import Scope as KeyScope
+from config.settings import Settings, is_loopback
 from tasks.jobs import ANONYMOUS
 
 log = logging.getLogger("hearth.api")
@@ -52,12 +52,15 @@ class Keys:
     """ASGI middleware: 401 without a key that is known, 403 where that key is not enough.
 
     Known are the key of the settings, which may do everything, and those of the keyring. Where there is
-    neither, every token is welcome. A keyring from which the last key was revoked welcomes nobody.
+    neither, and only this machine can ask, every token is welcome. A keyring from which the last key was
+    revoked welcomes nobody; beyond loopback one that was removed does neither.
     """
 
-    def __init__(self, app: ASGIApp, api_key: SecretStr | None, keyring: Keyring) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, keyring: Keyring) -> None:
         self._app = app
-        self._digest = None if api_key is None else _digest(api_key.get_secret_value().encode())
+        key = settings.api_key
+        self._digest = None if key is None else _digest(key.get_secret_value().encode())
+        self._needs_key = key is not None or not is_loopback(settings.host)
         self._keyring = keyring
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,7 +79,7 @@ class Keys:
         """Who asks; None when nobody may who does not show a key."""
         try:
             self._keyring.refresh()
-            is_open = self._digest is None and not self._keyring.exists
+            is_open = not self._needs_key and not self._keyring.exists
         except KeyringError as error:
             log.error("keys of the keyring open nothing: %s", error)
             is_open = False

@@ -24,7 +24,10 @@ td:first-child,code{font-family:monospace;font-size:.9em}td:nth-child(2){color:#
 summary{cursor:pointer;color:#c2410c}a{color:#c2410c}
 @media(prefers-color-scheme:dark){body{background:#181614;color:#ddd}h2,td{border-color:#444}td:nth-child(2){color:#999}}"""
 _METHODS = ("get", "post", "put", "patch", "delete")
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 
 @router.get("/docs")

@@ -66,6 +66,8 @@ FORMS: dict[str, Form] = {
     "job_unreadable": Form(500, "server_error", auto_retry=False),
     "batch_not_found": Form(404, "not_found_error"),
     "permission_denied": Form(403, "permission_error"),
+    "host_not_allowed": Form(403, "permission_error"),
+    "origin_not_allowed": Form(403, "permission_error"),
     "job_not_found": Form(404, "not_found_error"),
     "sampler_not_found": Form(404, "not_found_error"),
     "not_supported": Form(501, "invalid_request_error", auto_retry=False),

@@ -14,6 +14,8 @@ from kombu import pools
 from kombu.exceptions import OperationalError
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 
 from api import device, docs, queue, stock, system
 from api.a1111 import routes as a1111
@@ -21,6 +23,7 @@ from api.auth import Keys
 from api.board import Board
 from api.context import VERSION, Context
 from api.errors import Problem
+from api.headers import EXPOSED, Headers
 from api.jobs import routes as jobs
 from api.limits import BodyCap
 from api.ollama import routes as ollama
@@ -28,6 +31,7 @@ from api.openai import chat, images, models
 from api.openai.request import refusal_of
 from api.request_id import Guard
 from api.respond import documented_bodies
+from api.visitors import Visitors
 from config.keyring import Keyring
 from config.settings import Settings
 from config.settings import settings as read_settings
@@ -87,22 +91,47 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         exception_handlers={HTTPException: _http_error, RequestValidationError: _parameter_error},
+        middleware=_layers(settings),
         # Nobody collects them, and they cost on every request.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     made.state.context = context
     for room in _ROOMS:
         made.include_router(room.router)
-    # The last one added is the outermost.
-    made.add_middleware(
-        BodyCap,
-        limit_bytes=settings.limits.body_bytes,
-        picture_limit_bytes=settings.limits.picture_body_bytes,
-    )
-    made.add_middleware(Keys, api_key=settings.api_key, keyring=Keyring(settings.data_dir))
-    made.add_middleware(Guard)
     _document(made)
     return made
+
+
+def _layers(settings: Settings) -> list[Middleware]:
+    """What every request goes through before it reaches a route, and every answer on its way back.
+
+    The first is the outermost. Refusals are made further in than what dresses them: each bears the headers,
+    may be read by pages that may ask, and has a request id. What costs little comes before what costs more,
+    and nothing of a body is read before it is known who sends it.
+    """
+    layers = [
+        Middleware(Headers),
+        Middleware(Guard),  # errors of all that lies within become answers here
+        Middleware(Visitors, settings),  # other people's web pages
+        Middleware(Keys, settings, Keyring(settings.data_dir)),  # who asks
+        Middleware(BodyCap, settings.limits.body_bytes, settings.limits.picture_body_bytes),
+    ]
+    if settings.cors_origins:
+        # Outside the keys: browsers send none when they ask whether they may ask.
+        layers.insert(1, _pages(settings))
+    return layers
+
+
+def _pages(settings: Settings) -> Middleware:
+    """Tells browsers which pages of other origins may ask and read."""
+    return Middleware(
+        CORSMiddleware,
+        allow_origins=settings.cors_origins,
+        allow_methods=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
+        # Those that the page asks for: SDKs send a dozen of their own. There are no cookies to ride on.
+        allow_headers=("*",),
+        expose_headers=EXPOSED,
+    )
 
 
 def _warm() -> None:

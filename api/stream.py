@@ -38,10 +38,7 @@ TICK_S = 1.0
 
 SSE = "text/event-stream; charset=utf-8"
 
-_HEADERS = {
-    "cache-control": "no-cache",
-    "x-accel-buffering": "no",  # nginx would collect the events otherwise
-}
+_HEADERS = {"x-accel-buffering": "no"}  # nginx would collect the events otherwise
 
 
 class Voice(Protocol):

@@ -29,7 +29,7 @@ class Probe:
         try:
             key = f"Authorization: Bearer {self.api_key}\r\n" if self.api_key else ""
             # HTTP/1.0: the answer ends where the connection ends, and is never sent in chunks.
-            writer.write(f"GET {path} HTTP/1.0\r\nHost: hearth\r\n{key}\r\n".encode())
+            writer.write(f"GET {path} HTTP/1.0\r\nHost: localhost\r\n{key}\r\n".encode())
             head, _, body = (await reader.read()).partition(b"\r\n\r\n")
             return int(head.split(b" ", 2)[1]), json.loads(body)
         finally:

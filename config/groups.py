@@ -5,15 +5,38 @@ They are read by ``config.settings``, which has what stands in no group.
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Seconds = Annotated[float, Field(gt=0)]
 Celsius = Annotated[float, Field(ge=-20, le=120)]
 Count = Annotated[int, Field(ge=1)]
+
+
+def _host_name(name: str) -> str:
+    if not re.fullmatch(r"(\*\.)?[a-z0-9._:-]{1,253}", name.lower()):
+        raise ValueError(
+            f"{name!r} is no name of a host: write it without scheme, port and brackets, as hearth.local"
+        )
+    return name.lower()
+
+
+def _origin(origin: str) -> str:
+    if not re.fullmatch(r"\*|[a-z][a-z0-9+.-]*://[^\s/*]+", origin.lower()):
+        raise ValueError(
+            f"{origin!r} is no origin: write scheme, host and port, no path, as http://localhost:3000"
+        )
+    return origin.lower()
+
+
+HostName = Annotated[str, AfterValidator(_host_name)]
+"""The name of a host, or ``*.`` and the end of many."""
+Origin = Annotated[str, AfterValidator(_origin)]
+"""Where a web page is from, as browsers say it in the header of that name; ``*`` is anywhere."""
 
 
 class _Group(BaseModel):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import tomllib
 from functools import lru_cache
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,8 +24,10 @@ from pydantic_settings import (
 
 from config.groups import (
     AxclSettings,
+    HostName,
     LimitSettings,
     ModelSettings,
+    Origin,
     QueueSettings,
     RecoverySettings,
     ThermalSettings,
@@ -58,6 +61,13 @@ class Settings(BaseSettings):
     """A second port of the same API; 11434 is where Ollama's clients look of their own accord."""
     a1111_port: Annotated[int, Field(ge=0, le=65535)] | None = None
     """One more; 7860 is where AUTOMATIC1111's clients look."""
+    hosts: tuple[HostName, ...] = ()
+    """Further names this server is called by, as ``hearth.local`` or ``*.home.arpa``; requests to any
+    other are refused. On loopback its own names are always among them; beyond it all names will do until one
+    is set."""
+    cors_origins: tuple[Origin, ...] = ()
+    """Web pages that may ask from a browser, as ``https://chat.home.arpa`` or ``http://localhost:3000``;
+    ``*`` is every page of the web and wants a key. None: a browser lets no page but our own ask."""
     api_key: SecretStr | None = None
     """A key that may do everything, as ``Authorization: Bearer …``; more are made with ``hearth keys``."""
     data_dir: Path = CHECKOUT / "data"
@@ -122,13 +132,16 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _key_beyond_loopback(self) -> Settings:
-        has_key = self.api_key is not None or (self.data_dir / KEYS_FILE).is_file()
-        if not is_loopback(self.host) and not has_key:
+    def _key_where_strangers_come(self) -> Settings:
+        if self.api_key is not None or (self.data_dir / KEYS_FILE).is_file():
+            return self
+        key = "make a key first (`hearth keys add NAME`, or HEARTH_API_KEY)"
+        if not is_loopback(self.host):
             raise ValueError(
-                f"host {self.host!r} is reachable from other machines: make a key first (`hearth keys add "
-                "NAME`, or HEARTH_API_KEY), or listen on 127.0.0.1"
+                f"host {self.host!r} is reachable from other machines: {key}, or listen on 127.0.0.1"
             )
+        if "*" in self.cors_origins:
+            raise ValueError(f"cors_origins '*' lets every web page ask: {key}, or name the pages")
         return self
 
     @classmethod
@@ -150,7 +163,13 @@ class Settings(BaseSettings):
 
 
 def is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
+    """Whether only this machine can reach a server that listens there. A name that is not sure to is not."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def config_file() -> Path | None:

@@ -57,7 +57,7 @@ class ClientOf:
         self._lifespan = self.app.router.lifespan_context(self.app)
         await self._lifespan.__aenter__()
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
-        self._client = httpx.AsyncClient(transport=transport, base_url="http://hearth")
+        self._client = httpx.AsyncClient(transport=transport, base_url="http://localhost")
         return self._client
 
     async def __aexit__(self, *_: object) -> None:

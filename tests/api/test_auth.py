@@ -133,6 +133,19 @@ async def test_a_running_server_notices_new_and_revoked_keys(settings: Settings,
         assert (await client.get("/v1/models")).status_code == 401, "the last key's end opened the door"
 
 
+async def test_beyond_loopback_a_ring_that_is_gone_opens_nothing(
+    settings: Settings, house: redis.Redis
+) -> None:
+    ring = Keyring(settings.data_dir)
+    _, secret = ring.add("laptop", Scope.INFER)
+    for host, status in (("0.0.0.0", 401), ("127.0.0.1", 200)):  # noqa: S104 - not listened on here
+        async with client_of(settings.model_copy(update={"host": host})) as client:
+            assert (await client.get("/v1/models", headers=_bearer(secret))).status_code == 200
+            (settings.data_dir / FILE).rename(settings.data_dir / "moved")
+            assert (await client.get("/v1/models")).status_code == status
+            (settings.data_dir / "moved").rename(settings.data_dir / FILE)
+
+
 async def test_a_damaged_ring_opens_nothing(settings: Settings, house: redis.Redis) -> None:
     async with client_of(settings) as client:
         settings.data_dir.mkdir(exist_ok=True)

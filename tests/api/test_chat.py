@@ -48,7 +48,7 @@ async def test_a_stream_follows_the_chunk_rules(client: httpx.AsyncClient, worke
         CHAT, json=ask("slow 6", stream=True, stream_options={"include_usage": True})
     )
     assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
-    assert response.headers["cache-control"] == "no-cache"
+    assert response.headers["cache-control"] == "no-store"
     assert response.headers["x-accel-buffering"] == "no"
     assert "content-length" not in response.headers
     *data, done = chunks(response.text)

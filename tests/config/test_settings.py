@@ -132,6 +132,35 @@ def test_beyond_loopback_a_key_is_demanded(host: str) -> None:
     assert read_settings(host=host, api_key="k").host == host
 
 
+@pytest.mark.parametrize(
+    "host", ["", "0", "[::]", "::ffff:192.168.1.2", "127.0.0.1.nip.io", "127.lan", "localhost.lan"]
+)
+def test_what_only_looks_like_loopback_is_not(host: str) -> None:
+    with pytest.raises(SettingsError, match="reachable from other machines"):
+        read_settings(host=host)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("hosts", ["http://hearth.local"], "hearth.local"),
+        ("hosts", ["hearth.local/"], "no name of a host"),
+        ("cors_origins", ["http://localhost:3000/"], "no path"),
+        ("cors_origins", ["chat.home.arpa"], "no origin"),
+        ("cors_origins", ["*"], "make a key first"),
+    ],
+)
+def test_names_of_hosts_and_pages_are_looked_at(name: str, value: list[str], says: str) -> None:
+    with pytest.raises(SettingsError, match=says):
+        read_settings(**{name: value})
+
+
+def test_names_are_compared_in_small_letters() -> None:
+    read = read_settings(hosts=["Hearth.Local", "*.Home.arpa"], cors_origins=["HTTP://Localhost:3000"])
+    assert (read.hosts, read.cors_origins) == (("hearth.local", "*.home.arpa"), ("http://localhost:3000",))
+    assert read_settings(cors_origins=["*"], api_key="k").cors_origins == ("*",)
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost", "::1"])
 def test_on_loopback_none_is(host: str) -> None:
     assert read_settings(host=host).api_key is None
