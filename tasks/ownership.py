@@ -32,24 +32,27 @@ class Owner:
 _owner: Owner | None = None
 
 
-def take_card(card_id: str, client: redis.Redis, settings: Settings) -> Owner:
+def take_card(card_id: str, client: redis.Redis, settings: Settings, last_words: str = "") -> Owner:
     """Raise the card's epoch: every lease of an earlier owner goes back to the queue at once, with a strike.
 
-    To be called by a process that holds the card's lock: the earlier owner is dead.
+    To be called by a process that holds the card's lock: the earlier owner is dead. ``last_words`` is what is
+    known of its end; a job that runs out of strikes tells of it.
     """
-    return _take_card(card_id, client, settings)[0]
+    return _take_card(card_id, client, settings, last_words)[0]
 
 
-def _take_card(card_id: str, client: redis.Redis, settings: Settings) -> tuple[Owner, list[str]]:
+def _take_card(
+    card_id: str, client: redis.Redis, settings: Settings, last_words: str
+) -> tuple[Owner, list[str]]:
     """The owner, and the jobs that went back to the queue, those whose turn it is first last."""
     queue = settings.queue
-    epoch, outcomes = scripts.run(
-        client, "own", card_id, keys.epoch(card_id), queue.max_strikes, int(queue.journal_ttl_s * 1000)
-    )
+    ttl_ms = int(queue.journal_ttl_s * 1000)
+    args = (card_id, keys.epoch(card_id), queue.max_strikes, ttl_ms, last_words)
+    epoch, outcomes = scripts.run(client, "own", *args)
     given_back = []
     for raw_id, became in zip(outcomes[::2], outcomes[1::2], strict=True):
         job_id = raw_id.decode()
-        log.warning("job %s had lost its worker: %s", job_id, became.decode())
+        log.warning("job %s had lost its worker (%s): %s", job_id, last_words or "unseen", became.decode())
         if became == b"queued":
             given_back.append(job_id)
     given_back.sort(
@@ -58,10 +61,10 @@ def _take_card(card_id: str, client: redis.Redis, settings: Settings) -> tuple[O
     return Owner(card_id, int(epoch), client, settings), given_back
 
 
-def become_owner(card_id: str, client: redis.Redis, settings: Settings) -> int:
+def become_owner(card_id: str, client: redis.Redis, settings: Settings, last_words: str = "") -> int:
     """``take_card`` for this process: ``claimed`` works from now on. Returns the epoch."""
     global _owner
-    _owner, given_back = _take_card(card_id, client, settings)
+    _owner, given_back = _take_card(card_id, client, settings, last_words)
     for job_id in given_back:
         _send_first(client, job_id)
     return _owner.epoch

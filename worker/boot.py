@@ -30,6 +30,7 @@ from tasks.engines import Sketch, engines
 from tasks.finisher import finisher
 from tasks.jobs import ImageJob
 from tasks.monitor import poll
+from worker import obituary
 from worker.link import Link
 from worker.pool import BootError
 
@@ -262,7 +263,10 @@ def boot(link: Link, models: Callable[[], Models] = models_here) -> CardOwner:
     _say_which(info)
     client = connect(config)
     card = _open(lambda: open_card(config), info, client, stop)
-    epoch = _take_over(card.info.id, client, config, stop)
+    frames = obituary.path_of(config.card_state_dir, card.info.id)
+    words = obituary.last_words(link.death, obituary.last_frames(frames))
+    epoch = _take_over(card.info.id, client, config, stop, words)
+    obituary.leave_frames(frames)
     room = models()
     residency = Residency(
         card,
@@ -354,12 +358,12 @@ def _say_which(info: CardInfo) -> None:
         log.info("card %s: %s at %s", info.id, info.name, info.bus_id)
 
 
-def _take_over(card_id: str, client: redis.Redis, config: Settings, stop: Stop) -> int:
+def _take_over(card_id: str, client: redis.Redis, config: Settings, stop: Stop, last_words: str) -> int:
     """Raise the card's epoch, waiting for a Redis that is being restarted. Raises BootError."""
     deadline_s = time.monotonic() + config.queue.redis_patience_s
     while True:
         try:
-            return ownership.become_owner(card_id, client, config)
+            return ownership.become_owner(card_id, client, config, last_words)
         except redis.RedisError as error:
             if stop.is_set() or time.monotonic() > deadline_s:
                 raise BootError(f"Redis cannot be reached: {error}") from error

@@ -7,8 +7,9 @@ import struct
 from enum import IntEnum
 
 _SIZE_BYTES = 4096
-_DRAINING, _STAGE, _LENGTH, _SETTLING, _TEXT = 0, 1, 2, 4, 5
+_DRAINING, _STAGE, _LENGTH, _SETTLING, _DEATH, _TEXT = 0, 1, 2, 4, 6, 8
 _LENGTH_FORMAT = "<H"
+_DEATH_FORMAT = "<h"
 
 
 class Stage(IntEnum):
@@ -52,6 +53,16 @@ class Link:
     def text(self) -> str:
         (length,) = struct.unpack_from(_LENGTH_FORMAT, self._page, _LENGTH)
         return self._page[_TEXT : _TEXT + length].decode("utf-8", errors="replace")
+
+    @property
+    def death(self) -> int | None:
+        """The exit code of the child before this one, negative for a signal; None where there was none."""
+        (code,) = struct.unpack_from(_DEATH_FORMAT, self._page, _DEATH)
+        return code or None
+
+    def died(self, exit_code: int) -> None:
+        """Called in the parent, before the next child is made."""
+        struct.pack_into(_DEATH_FORMAT, self._page, _DEATH, exit_code)
 
     def restart(self) -> None:
         """Called in the parent, before a child is made."""

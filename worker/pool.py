@@ -135,6 +135,8 @@ class CardAsynPool(_AsynPool):  # type: ignore[misc]  # untyped, see above
         return super()._create_worker_process(i)
 
     def _repopulate_pool(self, exitcodes: list[int]) -> None:
+        for code in exitcodes:
+            Seat.link.died(code)
         self._count_stillborn(len(exitcodes))
         if Seat.link.stage is Stage.FAILED:
             state.should_stop = _EXIT_FAILURE

@@ -25,7 +25,7 @@ local epoch = tonumber(redis.call('GET', ARGV[4]) or 0)
 if epoch > tonumber(ARGV[3]) then return {'stale'} end
 if epoch < tonumber(ARGV[3]) then return {'forgotten'} end
 if left ~= '' and left <= 0 then
-  end_unspoken(id, 'expired', 'expired', now, ARGV[8])
+  end_unspoken(id, 'expired', E.expired, now, ARGV[8])
   return {'ended'}
 end
 if deserted(id, now, tonumber(ARGV[7])) then

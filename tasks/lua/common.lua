@@ -124,16 +124,16 @@ local function keep_words(id)
   if #calls > 0 then redis.call('HSET', job, 'calls', cjson.encode(calls)) end
 end
 
--- Ends a job that no process speaks for. `event` is a name in E.
+-- Ends a job that no process speaks for. `event` is its last one, encoded.
 local function end_unspoken(id, state, event, now, journal_ttl_ms)
   keep_words(id)
-  end_job(id, state, E[event], now, journal_ttl_ms)
+  end_job(id, state, event, now, journal_ttl_ms)
 end
 
 -- Ends a job as cancelled, by nobody's process. `reason` is a name in E.
 local function end_cancelled(id, reason, now, journal_ttl_ms)
   redis.call('HSET', K.job .. id, 'cancelled_because', reason)
-  end_unspoken(id, 'cancelled', reason, now, journal_ttl_ms)
+  end_unspoken(id, 'cancelled', E[reason], now, journal_ttl_ms)
 end
 
 -- Puts a running job back in the queue, at its old place.
@@ -149,9 +149,17 @@ local function give_back(id, reason, now)
   append(id, queued_again(r[1], reason))
 end
 
+-- The last event of a job whose strikes have run out.
+local function worker_lost(last_words)
+  if last_words == '' then return E.worker_lost end
+  local event = cjson.decode(E.worker_lost)
+  event.message = event.message .. '; the last time it ' .. last_words
+  return cjson.encode(event)
+end
+
 -- What becomes of a running job whose process died under it: a strike, then the end or the queue.
--- Returns 'cancelled', 'failed' or 'queued'.
-local function bereave(id, now, max_strikes, journal_ttl_ms)
+-- `last_words`: what is known of how it died, or ''. Returns 'cancelled', 'failed' or 'queued'.
+local function bereave(id, now, max_strikes, journal_ttl_ms, last_words)
   -- A process that was ended because its card was gone has not died of the job.
   local blame = redis.call('HDEL', K.job .. id, 'excused') == 1 and 0 or 1
   local strikes = redis.call('HINCRBY', K.job .. id, 'strikes', blame)
@@ -161,8 +169,9 @@ local function bereave(id, now, max_strikes, journal_ttl_ms)
     return 'cancelled'
   end
   if blame == 1 and strikes >= max_strikes then
-    redis.call('HSET', K.job .. id, 'error', E.worker_lost)
-    end_unspoken(id, 'failed', 'worker_lost', now, journal_ttl_ms)
+    local fault = worker_lost(last_words)
+    redis.call('HSET', K.job .. id, 'error', fault)
+    end_unspoken(id, 'failed', fault, now, journal_ttl_ms)
     return 'failed'
   end
   give_back(id, 'worker_lost', now)

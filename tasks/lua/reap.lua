@@ -13,12 +13,12 @@ end
 
 redis.call('SET', K.clock, whole(now))
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.leases, '-inf', now, 'LIMIT', 0, limit)) do
-  tell(bereave(id, now, tonumber(ARGV[1]), ttl), id)
+  tell(bereave(id, now, tonumber(ARGV[1]), ttl, 'no longer renewed its lease'), id)
 end
 -- A running job's deadline is watched by its process, by a clock that does not jump.
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.deadlines, '-inf', now, 'LIMIT', 0, limit)) do
   if redis.call('HGET', K.job .. id, 'state') == 'queued' then
-    end_unspoken(id, 'expired', 'expired', now, ttl)
+    end_unspoken(id, 'expired', E.expired, now, ttl)
     tell('expired', id)
   end
 end

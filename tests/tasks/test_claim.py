@@ -187,11 +187,13 @@ async def test_a_job_that_kills_every_worker_ends_after_its_strikes(
     for _ in range(owner.settings.queue.max_strikes):
         assert field(store, job, "state") == "queued"
         abandon(job, owner)
-        owner = take_card("c0", store, owner.settings)
+        owner = take_card("c0", store, owner.settings, 'was ended by "SIGSEGV" in executé')
     assert field(store, job, "state") == "failed"
     last = journal_of(store, job)[-1]
     assert isinstance(last, Failed)
     assert last.code == "worker_lost"
+    assert last.message.endswith('; the last time it was ended by "SIGSEGV" in executé')
+    assert events.decode(field(store, job, "error") or "") == last
     assert not run_to_end(job, owner)
     assert store.hget(keys.COUNTS, "chat") == b"0"
 

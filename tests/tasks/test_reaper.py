@@ -97,6 +97,7 @@ async def test_strikes_run_out(accept: Accept, owner: Owner, store: redis.Redis,
     last = journal_of(store, job)[-1]
     assert isinstance(last, Failed)
     assert last.code == "worker_lost"
+    assert last.message.endswith("; the last time it no longer renewed its lease")
 
 
 async def test_nothing_expires_before_redis_was_seen_up_for_one_lease(

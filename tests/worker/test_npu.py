@@ -19,7 +19,7 @@ from hardware.choose import open_card
 from tasks import board, keys
 from tasks.app import app, configure
 from tasks.connection import connect_async
-from tasks.events import Finished, Loading, Queued, Started
+from tasks.events import Failed, Finished, Loading, Queued, Started
 from tasks.jobs import ANONYMOUS, JobClass, ModelJob, Submission, new_job_id
 from tasks.pauses import Pause
 from tasks.submit import submit
@@ -106,7 +106,7 @@ def test_a_child_that_dies_at_boot_ends_the_worker_after_three_tries(home: House
 
 
 _DEADLY = """
-import os
+import ctypes
 from functools import partial
 from config.settings import settings
 from tests.worker import fake_models
@@ -114,7 +114,7 @@ from worker import boot, npu
 
 def loading(card, model, size):
     yield 0, 1
-    os._exit(9)
+    ctypes.string_at(0)
 
 catalog = fake_models.Catalog(0, (fake_models.model("alpha"),))
 models = boot.Models(lambda settings: catalog, loading, lambda job: None)
@@ -131,6 +131,9 @@ async def test_a_model_that_kills_its_process_fails_its_job_and_not_the_worker(h
         job = await home.submit()
         assert home.until_ended(job, BOOT_PATIENCE_S) == "failed"
         assert home.field(job, "strikes") == "1"
+        last = home.events(job)[-1]
+        assert isinstance(last, Failed)
+        assert "the last time it was ended by SIGSEGV in _between_files (worker/residency.py:" in last.message
     finally:
         service.stop()
 
