@@ -96,10 +96,10 @@ def check(as_json: Json = False) -> None:
 
 @app.command(context_settings=_PASS_ON)
 def test(context: typer.Context) -> None:
-    """The test suite; arguments go to pytest."""
-    from cli.tools import hand_over
+    """The test suite, on up to four cores; arguments go to pytest, and with any of them it runs on one."""
+    from cli.tools import hand_over, on_all_cores
 
-    hand_over("pytest", context.args, in_checkout=True)
+    hand_over("pytest", context.args or on_all_cores(), in_checkout=True)
 
 
 @app.command(context_settings=_PASS_ON)

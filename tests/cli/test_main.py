@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
 import pytest
 
 from cli.check import checks
+from cli.tools import on_all_cores
 from tests.cli.house import run_cli
 
 NOBODY = {"HEARTH_URL": "http://127.0.0.1:9"}
@@ -49,6 +51,21 @@ def test_help_is_there_at_once() -> None:
 def test_wrong_usage_is_status_2() -> None:
     assert run_cli("jobs", "shwo").returncode == 2
     assert run_cli("jobs", "ls", "--limit", "0").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("cores", "told"),
+    [
+        ({0}, []),
+        ({0, 1}, ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]),
+        (set(range(64)), ["-n", "4", "--dist", "loadfile", "--no-loadscope-reorder"]),
+    ],
+)
+def test_the_tests_run_on_the_cores_there_are(
+    monkeypatch: pytest.MonkeyPatch, cores: set[int], told: list[str]
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: cores)
+    assert on_all_cores() == told
 
 
 def test_an_unknown_benchmark_is_told_which_there_are() -> None:
