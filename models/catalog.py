@@ -17,6 +17,8 @@ from hardware.errors import GraphRejected
 from hardware.virtual.format import read_groups
 from models.diffusion.describe import describe_pictures
 from models.diffusion.package import is_diffusion
+from models.embedding.describe import describe_embedding
+from models.embedding.package import is_embedding
 from models.llm.geometry import Geometry, combine, read_layer, read_post
 from models.llm.package import (
     LlmPackage,
@@ -128,7 +130,7 @@ def describe(directory: Path, data_dir: Path | None = None, *, for_real: bool = 
     """
     blank = Model(
         id=slug(directory.name),
-        kind=JobKind.IMAGE if is_diffusion(directory) and not is_llm(directory) else JobKind.CHAT,
+        kind=_kind(directory),
         directory=str(directory.absolute()),
         size_bytes=0,
         created_at_s=_changed_at_s(directory),
@@ -148,6 +150,13 @@ def describe(directory: Path, data_dir: Path | None = None, *, for_real: bool = 
         return replace(blank, problem=_unreadable(error))
 
 
+def _kind(directory: Path) -> JobKind:
+    """What jobs a package is for, by what is in it. Layers say more than a UNet's name beside them."""
+    if is_diffusion(directory) and not is_llm(directory):
+        return JobKind.IMAGE
+    return JobKind.EMBED if is_embedding(directory) else JobKind.CHAT
+
+
 def _naming(directory: Path, manifest: Manifest) -> dict[str, Any]:
     own = slug(manifest.alias) if manifest.alias else slug(directory.name)
     others = dict.fromkeys((slug(directory.name), *map(slug, manifest.aliases)))
@@ -161,8 +170,10 @@ def _naming(directory: Path, manifest: Manifest) -> dict[str, Any]:
 def _complete(
     blank: Model, directory: Path, manifest: Manifest, data_dir: Path | None, *, for_real: bool
 ) -> Model:
-    if is_diffusion(directory) and not is_llm(directory):
+    if blank.kind == JobKind.IMAGE:
         return describe_pictures(blank, directory, manifest, data_dir, for_real=for_real)
+    if blank.kind == JobKind.EMBED:
+        return describe_embedding(blank, directory, manifest, data_dir, for_real=for_real)
     if not is_llm(directory):
         raise PackageProblem(_what_else(directory))
     package = find_package(directory)

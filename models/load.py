@@ -11,6 +11,10 @@ from hardware.card import Card
 from models.diffusion.engine import PictureEngine
 from models.diffusion.package import find_package as find_pictures
 from models.diffusion.sketch import PictureSketch, Spool
+from models.embedding.engine import EmbeddingEngine
+from models.embedding.geometry import read_encoder
+from models.embedding.package import find_package as find_embedding
+from models.embedding.tokens import TextTokenizer
 from models.llm.cache import MIB, ConversationCache
 from models.llm.context import Context
 from models.llm.engine import LlmEngine
@@ -19,12 +23,12 @@ from models.llm.package import find_package
 from models.llm.plan import MeasuredCosts
 from models.llm.template import ChatTokenizer
 from models.llm.ways import choose_ways
-from models.manifest import PackageProblem
+from models.manifest import PackageProblem, read_manifest
 from models.need import NEEDS, remember_need
 from tasks.artifacts import ArtifactStore
 from tasks.board import Model, PictureSize
 from tasks.errors import LoadFailed, ModelUnusable
-from tasks.jobs import ImageJob
+from tasks.jobs import ImageJob, JobKind
 
 PROBES = "probes.json"
 """Under the data directory: what was found out about packages on this card."""
@@ -59,7 +63,7 @@ def loading(
     *,
     options: ModelSettings | None = None,
     data_dir: Path,
-) -> Generator[Progress, None, LoadedModel | PictureEngine]:
+) -> Generator[Progress, None, LoadedModel | PictureEngine | EmbeddingEngine]:
     """Put ``model`` on ``card``, yielding (files done, files in all); returns the model, ready to work.
 
     ``size`` is what a picture model is wanted for; None: the first it has. What a probe of the card finds
@@ -74,6 +78,8 @@ def loading(
     """
     if model.pictures is not None and model.problem is None:
         return (yield from _loading_pictures(card, model, size or model.pictures.sizes[0], data_dir))
+    if model.kind == JobKind.EMBED and model.problem is None:
+        return (yield from _loading_embedding(card, model, data_dir))
     return (yield from _loading_chat(card, model, options, data_dir))
 
 
@@ -99,6 +105,32 @@ def _loading_pictures(
         engine.close()
         raise
     return engine
+
+
+def _loading_embedding(
+    card: Card, model: Model, data_dir: Path
+) -> Generator[Progress, None, EmbeddingEngine]:
+    directory = Path(model.directory)
+    try:
+        package = find_embedding(directory, read_manifest(directory))
+        tokenizer = TextTokenizer(package.tokenizer)
+    except (PackageProblem, OSError) as problem:
+        raise LoadFailed(f"{model.id} cannot be loaded: {problem}") from problem
+    free_bytes = card.memory().free_bytes
+    graph = card.load(package.graph)
+    try:
+        yield 1, 1
+        geometry = read_encoder(graph.groups)
+        size_bytes = free_bytes - card.memory().free_bytes
+        if size_bytes > 0:
+            remember_need((package.graph,), card.info.firmware, size_bytes, data_dir / NEEDS)
+        return EmbeddingEngine(model.id, graph, geometry, package, tokenizer, size_bytes)
+    except PackageProblem as problem:
+        graph.close()
+        raise LoadFailed(f"{model.id} cannot be loaded: {problem}") from problem
+    except BaseException:
+        graph.close()
+        raise
 
 
 def _loading_chat(

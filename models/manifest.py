@@ -25,7 +25,8 @@ _SAMPLING_BOUNDS: Mapping[str, tuple[float, float]] = {
     "max_tokens": (1, 1_000_000),
 }
 _WHOLE = frozenset({"top_k", "repetition_window", "max_tokens"})
-_KEYS = ("alias", "aliases", "is_demo", "sampling", "pictures")
+_KEYS = ("alias", "aliases", "is_demo", "sampling", "pictures", "embedding")
+_POOLINGS = ("cls", "mean", "max", "last")
 _SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
 _GENERATION = ("temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty")
 _POST = {
@@ -52,7 +53,8 @@ class Manifest:
 
     ``alias`` becomes the model's id, ``aliases`` are further names; ``sampling`` are the values for what a
     request leaves open, by the names of ``tasks.jobs.Sampling``; ``default_size`` (width, height) and
-    ``default_steps`` are the same for a picture model.
+    ``default_steps`` are the same for a picture model. ``pooling`` is how an embedding model's rows become
+    one vector, ``shorter`` the numbers of dimensions that vector may be cut to.
     """
 
     alias: str | None = None
@@ -61,6 +63,8 @@ class Manifest:
     sampling: Mapping[str, float] = field(default_factory=dict)
     default_size: tuple[int, int] | None = None
     default_steps: int | None = None
+    pooling: str | None = None
+    shorter: tuple[int, ...] = ()
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -75,7 +79,8 @@ def read_manifest(directory: Path) -> Manifest:
     unknown = sorted(set(data) - set(_KEYS))
     if unknown:
         raise PackageProblem(f"{MANIFEST} has the unknown key {unknown[0]!r}: known are {', '.join(_KEYS)}")
-    pictures = _pictures(data.get("pictures", {}))
+    pictures = _table(data, "pictures", ("default_size", "default_steps"))
+    embedding = _table(data, "embedding", ("pooling", "dimensions"))
     return Manifest(
         alias=_typed(data, "alias", str, None),
         aliases=tuple(_names(data.get("aliases", []))),
@@ -83,6 +88,8 @@ def read_manifest(directory: Path) -> Manifest:
         sampling=_checked_sampling(data.get("sampling", {})),
         default_size=_size(pictures.get("default_size")),
         default_steps=_steps(pictures.get("default_steps")),
+        pooling=_pooling(embedding.get("pooling")),
+        shorter=_dimensions(embedding.get("dimensions")),
     )
 
 
@@ -99,15 +106,28 @@ def _names(value: Any) -> list[str]:
     return value
 
 
-def _pictures(value: Any) -> dict[str, Any]:
+def _table(data: Mapping[str, Any], name: str, known: tuple[str, ...]) -> dict[str, Any]:
+    value = data.get(name, {})
     if not isinstance(value, dict):
-        raise PackageProblem(f"{MANIFEST}: pictures must be a table")
-    unknown = sorted(set(value) - {"default_size", "default_steps"})
+        raise PackageProblem(f"{MANIFEST}: {name} must be a table")
+    unknown = sorted(set(value) - set(known))
     if unknown:
-        raise PackageProblem(
-            f"{MANIFEST}: pictures.{unknown[0]} is unknown: known are default_size, default_steps"
-        )
+        raise PackageProblem(f"{MANIFEST}: {name}.{unknown[0]} is unknown: known are {', '.join(known)}")
     return value
+
+
+def _pooling(value: Any) -> str | None:
+    if value is not None and value not in _POOLINGS:
+        raise PackageProblem(f"{MANIFEST}: embedding.pooling must be one of {', '.join(_POOLINGS)}")
+    return str(value) if value is not None else None
+
+
+def _dimensions(value: Any) -> tuple[int, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(type(each) is int and each >= 1 for each in value):
+        raise PackageProblem(f"{MANIFEST}: embedding.dimensions must be a list of numbers from 1")
+    return tuple(sorted(value))
 
 
 def _size(value: Any) -> tuple[int, int] | None:
@@ -166,8 +186,18 @@ def read_json(path: Path) -> dict[str, Any]:
 
     Vendors ship some of these files empty, so a broken one means no more than a missing one.
     """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+    data = _json(path)
     return data if isinstance(data, dict) else {}
+
+
+def read_json_list(path: Path) -> list[Any]:
+    """The same for a list."""
+    data = _json(path)
+    return data if isinstance(data, list) else []
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

@@ -39,13 +39,34 @@ class Pictures:
 
 
 @dataclass(frozen=True, slots=True)
+class Embedding:
+    """What an embedding model makes: vectors of ``dimensions`` numbers; None where only loading can tell.
+
+    ``shorter``: to so many they may be cut; ``shortens``: to any number. ``prompts``: the names of what may
+    stand before a text.
+    """
+
+    dimensions: int | None
+    shorter: tuple[int, ...] = ()
+    shortens: bool = False
+    prompts: tuple[str, ...] = ()
+
+    def allows(self, dimensions: int) -> bool:
+        """Whether vectors of so many numbers can be had."""
+        if dimensions == self.dimensions or dimensions in self.shorter:
+            return True
+        return self.shortens and 1 <= dimensions <= (self.dimensions or dimensions)
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """One package as clients may know it.
 
     ``context`` and ``longest_token_bytes`` are None where only loading can tell. ``problem`` says why a
     package cannot be used, and what to do about it; a usable one has none. ``sampling`` holds the package's
     own values for what a request leaves open, by the names of ``tasks.jobs.Sampling``. ``knows_tools`` and
-    ``knows_thinking`` say what its chat template is made for. ``pictures`` is there for ``kind`` ``image``.
+    ``knows_thinking`` say what its chat template is made for. ``pictures`` is there for ``kind`` ``image``,
+    ``embedding`` for ``embed``.
     ``needs_bytes``: card memory it takes, measured when it was loaded or estimated from its files.
     """
 
@@ -64,6 +85,7 @@ class Model:
     knows_tools: bool = False
     knows_thinking: bool = False
     pictures: Pictures | None = None
+    embedding: Embedding | None = None
     needs_bytes: int | None = None
     needs_basis: Literal["estimated", "measured"] | None = None
 

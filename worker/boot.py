@@ -278,7 +278,7 @@ def boot(link: Link, models: Callable[[], Models] = models_here) -> CardOwner:
         room.find_sketch,
         config.models,
     )
-    engines().chat = engines().image = engines().models = residency
+    engines().chat = engines().image = engines().embed = engines().models = residency
     owner = CardOwner(card, epoch, client, residency, stop, config.worker)
     owner.announce(link)
     log.info("card %s is ours, epoch %d, pid %d", card.info.id, epoch, os.getpid())

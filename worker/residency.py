@@ -29,8 +29,8 @@ from tasks.errors import (
     UnknownModel,
     Unsupported,
 )
-from tasks.events import Event, Finished, Loading, Timings, Usage
-from tasks.jobs import ChatJob, FinishReason, ImageJob, JobKind, ModelJob
+from tasks.events import Embedded, Event, Finished, Loading, Timings, Usage
+from tasks.jobs import ChatJob, EmbedJob, FinishReason, ImageJob, JobKind, ModelJob
 from worker.ledger import Ledger
 
 log = logging.getLogger("hearth.residency")
@@ -59,7 +59,9 @@ Files = tuple[int, int]
 
 
 class LoadedModel(Protocol):
-    """A model on the card, whatever it does. ``context``: tokens of prompt and answer; None for pictures."""
+    """A model on the card, whatever it does. ``context``: tokens of prompt and answer, or of a text; None for
+    pictures.
+    """
 
     @property
     def context(self) -> int | None: ...
@@ -96,6 +98,13 @@ class LoadedPictures(LoadedModel, Protocol):
     ) -> Generator[Event, None, Sketch | None]: ...
 
 
+@runtime_checkable
+class LoadedVectors(LoadedModel, Protocol):
+    """A model that turns texts into vectors."""
+
+    def embed(self, job: EmbedJob, emitted: Sequence[Embedded], signals: Signals) -> Iterator[Event]: ...
+
+
 Loader = Callable[[Card, board.Model, PictureSize | None], Generator[Files, None, LoadedModel]]
 """Puts a model on the card, for pictures of a size if it draws any, yielding after each file; returns it.
 
@@ -112,7 +121,7 @@ class _Seat:
 
 
 class Residency:
-    """Satisfies ``tasks.engines.ChatEngine`` and ``ImageEngine``.
+    """Satisfies ``tasks.engines.ChatEngine``, ``ImageEngine`` and ``EmbedEngine``.
 
     All calls into the card come from the thread that runs jobs.
     """
@@ -153,7 +162,7 @@ class Residency:
         with self._noticing_loss():
             seat, load_ms = yield from self._bring(job.model, None, signals)
             if not isinstance(seat.model, LoadedChat):
-                raise Unsupported(f"{seat.name} draws pictures, it does not chat", param="model")
+                raise Unsupported(f"{seat.name} does not answer chats", param="model")
             for event in seat.model.stream(job, emitted, signals):
                 yield _with_load(event, load_ms) if isinstance(event, Finished) else event
             self._use(seat)
@@ -167,10 +176,20 @@ class Residency:
             size = PictureSize(job.width_px, job.height_px)
             seat, load_ms = yield from self._bring(job.model, size, signals)
             if not isinstance(seat.model, LoadedPictures):
-                raise Unsupported(f"{seat.name} answers chats, it does not draw", param="model")
+                raise Unsupported(f"{seat.name} does not draw pictures", param="model")
             sketch = yield from seat.model.draw(job, signals, load_ms)
             self._use(seat)
         return sketch
+
+    def embed(self, job: EmbedJob, *, emitted: Sequence[Embedded], signals: Signals) -> Iterator[Event]:
+        """See ``EmbedEngine``."""
+        with self._noticing_loss():
+            seat, load_ms = yield from self._bring(job.model, None, signals)
+            if not isinstance(seat.model, LoadedVectors):
+                raise Unsupported(f"{seat.name} does not make embeddings", param="model")
+            for event in seat.model.embed(job, emitted, signals):
+                yield _with_load(event, load_ms) if isinstance(event, Finished) else event
+            self._use(seat)
 
     def manage(self, job: ModelJob, *, signals: Signals) -> Iterator[Event]:
         """See ``ModelEngine``. What is there already, or gone already, is no fault."""
@@ -207,15 +226,16 @@ class Residency:
         wants_order = self._card.traits.mix is not Mix.FREE
         if not self._options.preload:
             chats = [model for model in usable if model.kind == JobKind.CHAT]
-            # Where pictures must come first, a chat loaded ahead would cost the first one a fresh process.
-            would_hinder = wants_order and any(model.kind == JobKind.IMAGE for model in usable)
+            # Where networks from ONNX must come first, a chat loaded ahead would cost the first of them a
+            # fresh process.
+            would_hinder = wants_order and any(_is_from_onnx(model) for model in usable)
             return chats if len(chats) == 1 and not would_hinder else []
         found = [catalog.find(name) for name in self._options.preload]
         for name, model in zip(self._options.preload, found, strict=True):
             if model not in usable:
                 log.warning("models.preload names %s, which is not there or cannot be used", name)
         wanted = [model for model in found if model is not None and model in usable]
-        return sorted(wanted, key=lambda model: model.kind != JobKind.IMAGE) if wants_order else wanted
+        return sorted(wanted, key=lambda model: not _is_from_onnx(model)) if wants_order else wanted
 
     def probe(self) -> None:
         """Send a page to the card and back; ``is_lost`` tells whether it was there."""
@@ -306,13 +326,13 @@ class Residency:
             log.error("the card did not give %d MiB back after an unload", missing_bytes // 2**20)
             self.must_leave = True
 
-    def _mind_the_order(self, name: str, *, is_picture: bool) -> None:
+    def _mind_the_order(self, name: str, *, is_from_onnx: bool) -> None:
         """Some SDKs drop the card when a network from ONNX is loaded after layers of a language model.
 
-        So a picture model that comes later waits for a process that has not loaded any. Raises Shutdown: this
-        one leaves, and the job goes back to the queue without a strike.
+        So a picture or embedding model that comes later waits for a process that has not loaded any. Raises
+        Shutdown: this one leaves, and the job goes back to the queue without a strike.
         """
-        if not is_picture:
+        if not is_from_onnx:
             self._has_answered = True
         elif self._has_answered and self._card.traits.mix is not Mix.FREE:
             log.info("%s is loaded by a fresh process: this one has loaded a language model", name)
@@ -330,7 +350,7 @@ class Residency:
     def _load(self, model: board.Model, size: PictureSize | None) -> Iterator[Files]:
         """Put a model on the card, and on a seat. Raises JobError."""
         started_s = time.monotonic()
-        self._mind_the_order(model.id, is_picture=model.kind == JobKind.IMAGE)
+        self._mind_the_order(model.id, is_from_onnx=_is_from_onnx(model))
         self._budget(model)
         loaded = yield from self._making_room(model.id, lambda: self._loader(self._card, model, size))
         with self._lock:
@@ -361,7 +381,7 @@ class Residency:
         pictures = seat.model
         if not isinstance(pictures, LoadedPictures) or size is None:
             return
-        self._mind_the_order(seat.name, is_picture=True)
+        self._mind_the_order(seat.name, is_from_onnx=True)
         started_s = time.monotonic()
         yield from self._making_room(seat.name, lambda: pictures.bring(size))
         self._publish_quietly()
@@ -475,6 +495,11 @@ class Residency:
 def _lacks(seat: _Seat, size: PictureSize | None) -> bool:
     """Whether a picture model on the card cannot draw ``size`` yet."""
     return size is not None and isinstance(seat.model, LoadedPictures) and not seat.model.has(size)
+
+
+def _is_from_onnx(model: board.Model) -> bool:
+    """Whether its graphs were compiled from whole ONNX networks, not layer by layer."""
+    return model.kind in (JobKind.IMAGE, JobKind.EMBED)
 
 
 def _first_size(model: board.Model) -> PictureSize | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,13 +16,14 @@ from models.diffusion.package import DiffusionPackage, Variant, assemble, size_o
 from models.diffusion.plan import make_plan
 from models.diffusion.sketch import PictureSketch, Spool
 from models.diffusion.tokens import PromptTokenizer
+from models.farewell import farewell
 from models.manifest import PackageProblem
 from models.need import NEEDS, remember_need
 from tasks.artifacts import ArtifactStore
 from tasks.board import PictureSize
 from tasks.engines import Signals, Verdict
 from tasks.errors import LoadFailed, SizeUnsupported
-from tasks.events import Cancelled, Event, Expired, Timings
+from tasks.events import Event, Timings
 from tasks.jobs import ImageJob
 
 
@@ -115,7 +116,7 @@ class PictureEngine:
         with card_errors():
             drawing = yield from brush.draw()
         if isinstance(drawing, Verdict):
-            yield from _farewell(drawing)
+            yield from farewell(drawing)
             return None
         return PictureSketch(job, drawing, self._store, self._spool)
 
@@ -141,11 +142,3 @@ class PictureEngine:
             raise PackageProblem(f"the graphs in {variant.directory} draw {geometry.size}, not {size}")
         sha256 = identity.read(variant, self._data_dir)
         return Easel(assemble(variant, geometry), graphs, tokenizer, sha256)
-
-
-def _farewell(verdict: Verdict) -> Iterator[Event]:
-    """The terminal event that a verdict asks for; none when the job is somebody else's by now."""
-    if verdict is Verdict.CANCEL:
-        yield Cancelled("requested")
-    elif verdict is Verdict.EXPIRE:
-        yield Expired()

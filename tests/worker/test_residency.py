@@ -22,10 +22,11 @@ from tasks import board, keys
 from tasks.board import Catalog, Model, PictureSize, Residents
 from tasks.engines import Signals, Sketch, Verdict
 from tasks.errors import CardUnavailable, LoadFailed, ModelUnusable, Shutdown, UnknownModel, Unsupported
-from tasks.events import Event, Finished, Loading, StepDone, TextDelta
+from tasks.events import Embedded, Event, Finished, Loading, StepDone, TextDelta
 from tasks.jobs import (
     ANONYMOUS,
     ChatJob,
+    EmbedJob,
     ImageJob,
     JobClass,
     JobId,
@@ -404,11 +405,32 @@ def test_a_size_makes_room_at_the_cost_of_others_and_never_of_its_own_model(
 @pytest.mark.usefixtures("painter")
 def test_a_model_of_the_other_kind_refuses_the_job(residency: Residency) -> None:
     draw(residency, picture("painter"))
-    with pytest.raises(Unsupported, match="painter draws pictures, it does not chat") as refused:
+    with pytest.raises(Unsupported, match="painter does not answer chats") as refused:
         answer(residency, "painter")
     assert refused.value.param == "model"
-    with pytest.raises(Unsupported, match="a answers chats, it does not draw"):
+    with pytest.raises(Unsupported, match="a does not draw pictures"):
         draw(residency, picture("a"))
+
+
+def embed(residency: Residency, name: str, *texts: str) -> list[Event]:
+    job = EmbedJob(Submission(new_job_id(), ANONYMOUS, JobClass.CHAT, 0), name, texts)
+    return list(residency.embed(job, emitted=(), signals=Calm()))
+
+
+def test_vectors_are_made_over_the_same_seats(
+    residency: Residency, shelf: Shelf, resident: Callable[[], list[str]]
+) -> None:
+    shelf.models.append(replace(model("texts", MIB), kind="embed"))
+    answer(residency, "a")
+    *_, vector, end = embed(residency, "texts", "one")
+    assert isinstance(vector, Embedded)
+    assert isinstance(end, Finished)
+    assert end.timings.load_ms > 0
+    assert resident() == ["a", "texts"]
+    with pytest.raises(Unsupported, match="a does not make embeddings"):
+        embed(residency, "a", "one")
+    with pytest.raises(Unsupported, match="texts does not answer chats"):
+        answer(residency, "texts")
 
 
 def test_a_picture_that_was_drawn_before_needs_no_model(residency: Residency, shelf: Shelf) -> None:
@@ -505,6 +527,17 @@ def test_pictures_after_a_chat_want_a_fresh_process(choosy: Residency, shelf: Sh
         draw(choosy, picture("painter"))
     assert choosy.must_leave
     assert shelf.loads == ["a"]
+
+
+def test_embeddings_after_a_chat_want_a_fresh_process_as_well(choosy: Residency, shelf: Shelf) -> None:
+    shelf.models.append(replace(model("texts", MIB), kind="embed"))
+    embed(choosy, "texts", "one")
+    answer(choosy, "a")
+    embed(choosy, "texts", "one")  # it is there already
+    manage(choosy, "texts", "unload")
+    with pytest.raises(Shutdown):
+        embed(choosy, "texts", "one")
+    assert choosy.must_leave
 
 
 @pytest.mark.usefixtures("painter")

@@ -1,0 +1,1 @@
+"""Models that turn a text into one vector, to find texts of like meaning by."""
