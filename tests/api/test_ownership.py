@@ -1,0 +1,192 @@
+"""What belongs to one key does not exist for another: every id in a path, every list, every filter.
+
+The routes are taken from the application: one with an id in its path that has no row here fails the test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import httpx
+import pytest
+import redis
+
+from config.keyring import Keyring, Scope
+from config.settings import Settings
+from tasks import connection
+from tasks.keys import READY
+from tests.api.conftest import client_of
+from tests.api.routes import routes_of
+from tests.api.support import StandIn, ask, until
+
+SECRET = "the-owners-secret-words"
+Make = Callable[[httpx.AsyncClient], Awaitable[str]]
+
+
+async def _picture_job(owner: httpx.AsyncClient) -> str:
+    """The id of an ended job with a picture and previews."""
+    drawn = {"kind": "image", "prompt": SECRET, "previews": True}
+    job = await owner.post("/v1/jobs", json=drawn, headers={"Prefer": "wait=20"})
+    assert job.json().get("state") == "succeeded", job.text
+    return str(job.json()["id"])
+
+
+async def _batch(owner: httpx.AsyncClient) -> str:
+    made = await owner.post("/v1/jobs", json=[ask(SECRET)] * 2, headers={"Prefer": "wait=20"})
+    return str(made.json()["batch"])
+
+
+OWNED: dict[str, tuple[Make, str]] = {
+    "/v1/jobs/{job_id}": (_picture_job, "job_" + "0" * 40),
+    "/v1/jobs/{job_id}/cancel": (_picture_job, "job_" + "0" * 40),
+    "/v1/jobs/{job_id}/events": (_picture_job, "job_" + "0" * 40),
+    "/v1/jobs/{job_id}/images/{number}": (_picture_job, "job_" + "0" * 40),
+    "/v1/jobs/{job_id}/preview": (_picture_job, "job_" + "0" * 40),
+    "/v1/jobs/batches/{batch_id}": (_batch, "batch_" + "0" * 24),
+    "/v1/jobs/batches/{batch_id}/cancel": (_batch, "batch_" + "0" * 24),
+    "/v1/jobs/batches/{batch_id}/retry-failed": (_batch, "batch_" + "0" * 24),
+}
+"""For each path: how a key comes to own what the path's first parameter names, and an id like it that was
+never given out. The other parameters are 0."""
+EVERYBODYS = {"/v1/models/{name:path}", "/api/blobs/{digest}"}
+"""Paths with a parameter that names nobody's own."""
+FILTERS: dict[str, Make] = {
+    "/v1/jobs?after={id}": _picture_job,
+    "/v1/jobs?batch={id}": _batch,
+}
+"""Queries that name something of somebody's."""
+
+
+@pytest.fixture
+def keys(settings: Settings) -> tuple[dict[str, str], dict[str, str]]:
+    """The headers of two keys that may do everything."""
+    ring = Keyring(settings.data_dir)
+    mine, theirs = (ring.add(name, Scope.ADMIN)[1] for name in ("owner", "other"))
+    return {"Authorization": f"Bearer {mine}"}, {"Authorization": f"Bearer {theirs}"}
+
+
+def test_every_path_with_an_id_is_known(settings: Settings) -> None:
+    found = {path for _, path in routes_of(settings) if "{" in path}
+    new = sorted(found - set(OWNED) - EVERYBODYS)
+    assert not new, (
+        f"{new}: add a row to OWNED in {__file__}, which says how a key comes to own such an id; then it is "
+        "tested that another key is told the same as of an id that never was"
+    )
+    gone = (set(OWNED) | EVERYBODYS) - found
+    assert not gone, f"{sorted(gone)}: there are no such paths any more"
+
+
+@pytest.mark.parametrize("path", OWNED)
+async def test_the_id_of_another_key_is_one_that_never_was(
+    settings: Settings,
+    worker: StandIn,
+    keys: tuple[dict[str, str], dict[str, str]],
+    path: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The same status, headers and words, after as many questions to Redis: nothing tells that it exists."""
+    make, never = OWNED[path]
+    owner, other = keys
+    sent = _count_packets(monkeypatch)
+    async with client_of(settings) as client:
+        client.headers.update(owner)
+        real = await make(client)
+        client.headers.update(other)
+        for method in [method for method, each in routes_of(settings) if each == path]:
+            answers = []
+            for name in (real, never, real, never):
+                before = len(sent)
+                answer = await client.request(method, _filled(path, name))
+                answers.append((_told(answer, name), len(sent) - before))
+            assert answers[0][0][0] == 404, answers[0]
+            assert answers[2] == answers[3], f"{method} {path} tells {answers[2]}, and {answers[3]}"
+            assert answers[0][0] == answers[1][0]
+            client.headers.update(owner)
+            opened = await client.request(method, _filled(path, real))
+            assert opened.status_code < 400, f"{method} {path}: its owner is told {opened.text}"
+            client.headers.update(other)
+
+
+def _count_packets(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """Grows with every packet to Redis."""
+    sent: list[None] = []
+    plain = connection._Cancellable.send_packed_command
+
+    async def counted(self: connection._Cancellable, *args: object, **options: object) -> None:
+        sent.append(None)
+        await plain(self, *args, **options)
+
+    monkeypatch.setattr(connection._Cancellable, "send_packed_command", counted)
+    return sent
+
+
+def _filled(path: str, name: str) -> str:
+    before, _, rest = path.partition("{")
+    return (before + name + rest.partition("}")[2]).replace("{number}", "0")
+
+
+def _told(answer: httpx.Response, name: str) -> tuple[int, str, list[str]]:
+    """What one is told, but for what differs by nature."""
+    different = ("x-request-id", "openai-processing-ms")
+    headers = [f"{key}: {value}" for key, value in answer.headers.items() if key not in different]
+    return answer.status_code, answer.text.replace(name, "ID"), headers
+
+
+@pytest.mark.parametrize("query", FILTERS)
+async def test_a_filter_by_the_id_of_another_key_finds_nothing(
+    settings: Settings, worker: StandIn, keys: tuple[dict[str, str], dict[str, str]], query: str
+) -> None:
+    owner, other = keys
+    async with client_of(settings) as client:
+        client.headers.update(owner)
+        real = await FILTERS[query](client)
+        client.headers.update(other)
+        found = await client.get(query.format(id=real))
+        assert found.status_code == 400 or found.json()["data"] == []
+        assert SECRET not in found.text
+
+
+async def test_no_list_shows_what_belongs_to_another_key(
+    settings: Settings,
+    store: redis.Redis,
+    worker: StandIn,
+    keys: tuple[dict[str, str], dict[str, str]],
+) -> None:
+    """Asks every route without an id in its path, while the other key has jobs that ended, run and wait."""
+    owner, other = keys
+    async with client_of(settings) as client:
+        client.headers.update(owner)
+        ids = {await make(client) for make, _ in OWNED.values()}
+        worker.pause()
+        waiting = await client.post("/v1/jobs", json=ask(SECRET, user=SECRET, metadata={"a": SECRET}))
+        ids.add(waiting.json()["id"])
+        drawn = {"prompt": SECRET, "force_task_id": "task(owners)", "steps": 4}
+        drawing = asyncio.create_task(client.post("/sdapi/v1/txt2img", json=drawn))
+        await asyncio.to_thread(until, lambda: store.zcard(READY) == 2)
+        client.headers.update(other)
+        for method, path in routes_of(settings):
+            if method == "GET" and "{" not in path:
+                answer = await asyncio.wait_for(client.get(path), 10)
+                assert SECRET not in answer.text, path
+                assert not [name for name in ids if name in answer.text], path
+        told = await client.post("/internal/progress", json={"id_task": "task(owners)"})
+        assert (told.json()["active"], told.json()["queued"]) == (False, False)
+        for path in ("/sdapi/v1/interrupt", "/sdapi/v1/skip"):
+            assert (await client.post(path)).status_code == 200
+        worker.resume()
+        assert len((await drawing).json()["images"]) == 1, "another key has stopped this"
+        assert waiting.json()["state"] == "queued"
+
+
+async def test_one_word_of_two_keys_makes_two_jobs(
+    settings: Settings, house: redis.Redis, keys: tuple[dict[str, str], dict[str, str]]
+) -> None:
+    """An Idempotency-Key is a word of its own key."""
+    async with client_of(settings) as client:
+        made = [
+            await client.post("/v1/jobs", json=ask(), headers={**key, "Idempotency-Key": "tea"})
+            for key in keys
+        ]
+    assert [answer.status_code for answer in made] == [202, 202]
+    assert made[0].json()["id"] != made[1].json()["id"]
