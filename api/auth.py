@@ -30,6 +30,7 @@ OPEN_PATHS = frozenset({"/", "/health", "/v1/health", "/ready", "/docs", "/opena
 ADMIN_ROUTES = frozenset(
     {
         ("PATCH", "/v1/device/thresholds"),
+        ("DELETE", "/api/delete"),
         ("POST", "/v1/queue/pause"),
         ("POST", "/v1/queue/resume"),
         ("POST", "/v1/models/load"),

@@ -2,41 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 
 from fastapi import Request
 from redis.asyncio import Redis
 
 from api.board import Board
+from api.closing import Closing
+from api.packages.pulls import Pulls
 from config.settings import Settings
 from config.version import VERSION as VERSION
 from tasks.artifacts import ArtifactStore
 from tasks.journal import Journals
-
-
-class Closing:
-    """Tells the open streams that the process is about to leave."""
-
-    def __init__(self) -> None:
-        self._waiting: set[asyncio.Future[None]] = set()
-        self.is_set = False
-
-    def set(self) -> None:
-        self.is_set = True
-        for waiter in self._waiting:
-            if not waiter.done():
-                waiter.set_result(None)
-
-    def waiter(self) -> asyncio.Future[None]:
-        """A future that is done once the process is leaving; cancel it when no longer needed."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if self.is_set:
-            future.set_result(None)
-        else:
-            self._waiting.add(future)
-            future.add_done_callback(self._waiting.discard)
-        return future
 
 
 @dataclass(slots=True)
@@ -47,6 +24,7 @@ class Context:
     board: Board
     files: ArtifactStore
     closing: Closing = field(default_factory=Closing)
+    pulls: Pulls = field(default_factory=Pulls)
 
 
 def of(request: Request) -> Context:

@@ -27,8 +27,10 @@ from api.headers import EXPOSED, Headers
 from api.jobs import routes as jobs
 from api.limits import BodyCap
 from api.ollama import routes as ollama
+from api.ollama import store as ollama_store
 from api.openai import chat, images, models
 from api.openai.request import refusal_of
+from api.packages.removal import tidy
 from api.request_id import Guard
 from api.respond import documented_bodies
 from api.visitors import Visitors
@@ -46,6 +48,7 @@ _ROOMS = (
     stock,
     models,
     ollama,
+    ollama_store,
     jobs,
     a1111,
     system,
@@ -77,9 +80,10 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         warming = asyncio.create_task(asyncio.to_thread(_warm))
+        tidying = asyncio.create_task(asyncio.to_thread(tidy, settings.packages_dir))
         async with context.journals:
             yield
-        await warming
+        await asyncio.gather(warming, tidying)
         await redis.aclose()
 
     made = FastAPI(

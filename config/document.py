@@ -88,6 +88,8 @@ def _default(field: FieldInfo) -> str:
         return "not set"
     if value == ():
         return "none"
+    if isinstance(value, tuple):
+        return ", ".join(f"`{each}`" for each in value)
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, float) and value.is_integer():

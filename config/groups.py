@@ -183,9 +183,19 @@ class ModelSettings(_Group):
     preload: tuple[str, ...] = ()
     """Ids of models to load when the worker starts, in this order. None named: the chat model, if there is
     only one."""
+    catalogue: tuple[Path, ...] = ()
+    """Directories of this machine (a USB stick, a share) whose packages may be pulled into the models
+    directory, by `hearth models pull` and by Ollama's clients. Nothing is ever fetched from anywhere else."""
+    catalogue_allow: tuple[str, ...] = ("*",)
+    """Which of them: names, or patterns with `*` and `?`."""
     prefill: Literal["auto", "chunk", "decode"] = "auto"
     """How prompts go through the layers: by chunks, or token by token, which is slower by far. ``auto``: by
     chunks where a probe has shown that they give the same."""
+
+    @field_validator("catalogue")
+    @classmethod
+    def _at_home(cls, places: tuple[Path, ...]) -> tuple[Path, ...]:
+        return tuple(place.expanduser().absolute() for place in places)
 
 
 class WorkerSettings(_Group):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -44,6 +43,7 @@ from models.manifest import (
 from models.need import NEEDS, beside_graphs, beside_unread, need
 from tasks.board import Catalog, Model
 from tasks.jobs import JobKind
+from tasks.naming import slug
 
 log = logging.getLogger("hearth.catalog")
 
@@ -67,11 +67,6 @@ def scan(settings: Settings) -> Catalog:
             model = _renamed(model, found)
         found[model.id] = model
     return Catalog(scanned_at_ms=int(time.time() * 1000), models=tuple(_unambiguous(found)))
-
-
-def slug(name: str) -> str:
-    """``name`` as a model id: lower case, only ``a-z 0-9 . _ -``, beginning with a letter or digit."""
-    return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "model"
 
 
 def longest_token_bytes(tokenizer: Path) -> int | None:

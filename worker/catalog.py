@@ -79,7 +79,10 @@ def _judged(model: board.Model, room_bytes: int) -> board.Model:
 
 
 def signature(places: Sequence[Path], files: Sequence[Path] = ()) -> Signature:
-    """What can be seen of ``files`` and those below ``places`` unopened: path, time of change, size."""
+    """What can be seen of ``files`` and those below ``places`` unopened: path, time of change, size.
+
+    Hidden names are no part of a package: what is on its way here, or on its way out, has one.
+    """
     stats = [(str(path), path.stat()) for path in files if path.is_file()]
     alone = ((path, stat.st_mtime_ns, stat.st_size) for path, stat in stats)
     return frozenset([*alone, *(entry for place in places for entry in _entries(place, _DEPTH))])
@@ -92,6 +95,8 @@ def _entries(place: Path, depth: int) -> Iterator[tuple[str, int, int]]:
     except OSError:
         return
     for child in children:
+        if child.name.startswith("."):
+            continue
         try:
             stat = child.stat()
             is_directory = child.is_dir()

@@ -1,4 +1,4 @@
-"""Models by Ollama's names: ``qwen3-4b`` and ``qwen3-4b:latest`` are the same."""
+"""Models by Ollama's names: ``qwen3-4b``, ``qwen3-4b:latest`` and ``qwen3:4b`` are the same."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from api.board import resolve
 from api.errors import Refusal
 from api.ollama.schemas import NameRequest
 from tasks.board import Catalog, Model
+from tasks.naming import slug
 
 LATEST = ":latest"
 
@@ -18,10 +19,16 @@ def tagged(model: Model) -> str:
     return model.id if ":" in model.id else model.id + LATEST
 
 
+def look(catalog: Catalog, name: str) -> Model | None:
+    """The model of that name, whatever it does, usable or not."""
+    bare = name.removesuffix(LATEST)
+    return catalog.find(bare) or catalog.find(name) or catalog.find(slug(bare))
+
+
 def find(catalog: Catalog, name: str, kind: str = "chat") -> Model:
     """The model of that name, for jobs of that kind. Raises as ``api.board.resolve``."""
-    bare = name.removesuffix(LATEST)
-    return resolve(catalog, bare if catalog.find(bare) else name, kind)
+    found = look(catalog, name)
+    return resolve(catalog, name if found is None else found.id, kind)
 
 
 def named(request: NameRequest) -> str:

@@ -1,8 +1,10 @@
-"""Ollama's routes: what is answered, and what is refused because it would change the models."""
+"""Ollama's routes: what is answered, and what is refused because it would change the models.
+
+What brings packages and removes them is in ``store``.
+"""
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,7 +19,7 @@ from api.limits import read_json
 from api.ollama import names
 from api.ollama.answer import NDJSON, Answer, LineVoice, as_message, as_response
 from api.ollama.request import is_warm_up, wanted_chat, wanted_text
-from api.ollama.schemas import OllamaChat, OllamaEmbed, OllamaGenerate, OllamaPull, OllamaShow
+from api.ollama.schemas import OllamaChat, OllamaEmbed, OllamaGenerate, OllamaShow
 from api.openai.request import Terms, validated
 from api.request_id import request_id
 from api.respond import body_schema
@@ -120,27 +122,6 @@ async def generate(request: Request) -> Response:
     return await _answered(request, job, Answer(job, fields.model, as_response, is_warm_up(fields)), fields)
 
 
-@router.post("/api/pull", openapi_extra=body_schema(OllamaPull), operation_id="ollama_pull")
-async def pull(request: Request) -> Response:
-    """Succeeds at once for a model that is here. Nothing is downloaded: packages are put there by hand."""
-    _, value = await read_json(request)
-    fields = validated(OllamaPull, value)
-    name = names.named(fields)
-    catalog = await context.of(request).board.catalog()
-    if catalog.find(name.removesuffix(names.LATEST)) is None:
-        raise Refusal(
-            "model_not_found",
-            f"pull model manifest: there is no model {name[:100]!a} here, and this server downloads none: "
-            "put its package into the models directory",
-            "model",
-        )
-    names.find(catalog, name)
-    if fields.stream is False:
-        return JSONResponse({"status": "success"})
-    lines = [{"status": "pulling manifest"}, {"status": "success"}]
-    return Response("".join(json.dumps(line) + "\n" for line in lines), media_type=NDJSON)
-
-
 @router.post("/api/embed", openapi_extra=body_schema(OllamaEmbed), operation_id="ollama_embed")
 @router.post("/api/embeddings", include_in_schema=False)
 async def embed(request: Request) -> Response:
@@ -153,7 +134,6 @@ async def embed(request: Request) -> Response:
 @router.post("/api/create", include_in_schema=False)
 @router.post("/api/push", include_in_schema=False)
 @router.post("/api/copy", include_in_schema=False)
-@router.delete("/api/delete", include_in_schema=False)
 @router.head("/api/blobs/{digest}", include_in_schema=False)
 @router.post("/api/blobs/{digest}", include_in_schema=False)
 async def refused() -> Response:

@@ -127,6 +127,10 @@ class OllamaPull(NameRequest):
     insecure: bool | None = None
 
 
+class OllamaDelete(NameRequest):
+    """Which model is to be removed."""
+
+
 class OllamaEmbed(NameRequest):
     input: Any = None
     prompt: str | None = None

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings, read_settings
-from models.catalog import describe, longest_token_bytes, scan, slug
+from models.catalog import describe, longest_token_bytes, scan
 from models.diffusion import identity
 from models.diffusion.package import find_package as find_pictures
 from tasks.board import Model
+from tasks.naming import slug
 from tests.golden.llm import QWEN3, WIDE
 from tests.models.diffusion.tiny import write_tiny
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from openai import OpenAI
@@ -23,9 +24,15 @@ QUICK = {
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[Stack]:
+def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory that the server may pull packages from."""
+    return tmp_path_factory.mktemp("catalogue")
+
+
+@pytest.fixture(scope="session")
+def server(catalogue: Path) -> Iterator[Stack]:
     """``hearth up`` on the virtual card: readings twice a second, leases of 3 s."""
-    with running(QUICK) as stack:
+    with running({**QUICK, "HEARTH_MODELS__CATALOGUE": json.dumps([str(catalogue)])}) as stack:
         yield stack
 
 
