@@ -54,7 +54,7 @@ def monitor(settings: Settings, house: redis.Redis) -> Iterator[None]:
 
 @pytest.fixture
 async def sdk(client: httpx.AsyncClient) -> AsyncIterator[Sdk]:
-    async with ollama.AsyncClient(host="http://hearth", transport=client._transport) as made:
+    async with ollama.AsyncClient(host=str(client.base_url), transport=client._transport) as made:
         yield made
 
 
