@@ -179,7 +179,8 @@ class ModelSettings(_Group):
     margin_mib: Annotated[int, Field(ge=0)] = 256
     """Card memory, in MiB, that models leave free on a real card; below it nothing more is loaded."""
     pinned: tuple[str, ...] = ()
-    """Ids of models that, once loaded, stay on the card: others never push them off."""
+    """Ids of models that, once loaded, stay on the card: others never push them off. A package says so
+    of itself with ``keep_resident`` in its hearth.toml."""
     preload: tuple[str, ...] = ()
     """Ids of models to load when the worker starts, in this order. None named: the chat model, if there is
     only one."""

@@ -159,6 +159,7 @@ def _naming(directory: Path, manifest: Manifest) -> dict[str, Any]:
         "id": own,
         "aliases": tuple(name for name in others if name != own),
         "is_demo": manifest.is_demo,
+        "keep_resident": manifest.keep_resident,
     }
 
 

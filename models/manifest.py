@@ -25,7 +25,7 @@ _SAMPLING_BOUNDS: Mapping[str, tuple[float, float]] = {
     "max_tokens": (1, 1_000_000),
 }
 _WHOLE = frozenset({"top_k", "repetition_window", "max_tokens"})
-_KEYS = ("alias", "aliases", "is_demo", "sampling", "pictures", "embedding")
+_KEYS = ("alias", "aliases", "is_demo", "keep_resident", "sampling", "pictures", "embedding")
 _POOLINGS = ("cls", "mean", "max", "last")
 _SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
 _GENERATION = ("temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty")
@@ -51,15 +51,17 @@ class CompiledGraphs(PackageProblem):
 class Manifest:
     """What ``hearth.toml`` holds. Absent keys are None or empty.
 
-    ``alias`` becomes the model's id, ``aliases`` are further names; ``sampling`` are the values for what a
-    request leaves open, by the names of ``tasks.jobs.Sampling``; ``default_size`` (width, height) and
-    ``default_steps`` are the same for a picture model. ``pooling`` is how an embedding model's rows become
-    one vector, ``shorter`` the numbers of dimensions that vector may be cut to.
+    ``alias`` becomes the model's id, ``aliases`` are further names. ``keep_resident``: once loaded, it makes
+    no room for others. ``sampling`` are the values for what a request leaves open, by the names of
+    ``tasks.jobs.Sampling``; ``default_size`` (width, height) and ``default_steps`` are the same for a
+    picture model. ``pooling`` is how an embedding model's rows become one vector, ``shorter`` the numbers of
+    dimensions that vector may be cut to.
     """
 
     alias: str | None = None
     aliases: tuple[str, ...] = ()
     is_demo: bool = False
+    keep_resident: bool = False
     sampling: Mapping[str, float] = field(default_factory=dict)
     default_size: tuple[int, int] | None = None
     default_steps: int | None = None
@@ -85,6 +87,7 @@ def read_manifest(directory: Path) -> Manifest:
         alias=_typed(data, "alias", str, None),
         aliases=tuple(_names(data.get("aliases", []))),
         is_demo=_typed(data, "is_demo", bool, False),
+        keep_resident=_typed(data, "keep_resident", bool, False),
         sampling=_checked_sampling(data.get("sampling", {})),
         default_size=_size(pictures.get("default_size")),
         default_steps=_steps(pictures.get("default_steps")),

@@ -68,6 +68,7 @@ class Model:
     ``knows_thinking`` say what its chat template is made for. ``pictures`` is there for ``kind`` ``image``,
     ``embedding`` for ``embed``.
     ``needs_bytes``: card memory it takes, measured when it was loaded or estimated from its files.
+    ``keep_resident``: once loaded, it makes no room for others.
     """
 
     id: str
@@ -80,6 +81,7 @@ class Model:
     aliases: tuple[str, ...] = ()
     family: str = ""
     is_demo: bool = False
+    keep_resident: bool = False
     problem: str | None = None
     sampling: Mapping[str, float] = field(default_factory=dict)
     knows_tools: bool = False

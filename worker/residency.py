@@ -118,6 +118,7 @@ class _Seat:
     name: str
     model: LoadedModel
     used_at_ms: int
+    is_pinned: bool
 
 
 class Residency:
@@ -281,7 +282,7 @@ class Residency:
             models=models,
             left_ms=self._ledger.left_ms,
             load_ms=self._ledger.load_ms,
-            pinned=tuple(name for name in self._seats if name in self._options.pinned),
+            pinned=tuple(name for name, seat in self._seats.items() if seat.is_pinned),
         )
         where = [keys.epoch(info.id), keys.residents(info.id)]
         self._publish_script(keys=where, args=[self._epoch, board.encode(fact)])
@@ -354,7 +355,8 @@ class Residency:
         self._budget(model)
         loaded = yield from self._making_room(model.id, lambda: self._loader(self._card, model, size))
         with self._lock:
-            self._seats[model.id] = _Seat(model.id, loaded, _now_ms())
+            is_pinned = model.keep_resident or model.id in self._options.pinned
+            self._seats[model.id] = _Seat(model.id, loaded, _now_ms(), is_pinned)
             self._ledger.brought(model.id, time.monotonic() - started_s, self._seats, _now_ms())
         self._publish_quietly()
         mib = loaded.size_bytes / 2**20
@@ -449,7 +451,7 @@ class Residency:
 
     def _evict(self, but: str) -> bool:
         """Unload the model not used for longest, ``but`` and pinned ones aside. False: there is none."""
-        movable = (name for name in self._seats if name != but and name not in self._options.pinned)
+        movable = (name for name, seat in self._seats.items() if name != but and not seat.is_pinned)
         oldest = next(movable, None)
         if oldest is None:
             return False

@@ -249,7 +249,7 @@ def test_a_models_directory_that_is_not_there_is_an_empty_catalog(tmp_path: Path
 def test_the_manifest_names_the_model_and_its_sampling(put: Callable[..., Path], place: Path) -> None:
     directory = put("Some_Dir")
     (directory / "hearth.toml").write_text(
-        'alias = "Tiny"\naliases = ["small one"]\nis_demo = true\n'
+        'alias = "Tiny"\naliases = ["small one"]\nis_demo = true\nkeep_resident = true\n'
         "[sampling]\ntemperature = 0.3\ntop_k = 20\n",
         encoding="utf-8",
     )
@@ -258,6 +258,7 @@ def test_the_manifest_names_the_model_and_its_sampling(put: Callable[..., Path],
     assert model is not None
     assert model.aliases == ("some_dir", "small-one")
     assert model.is_demo
+    assert model.keep_resident
     assert model.sampling == {"temperature": 0.3, "top_k": 20}
     assert catalog.find("SOME_DIR") == catalog.find("small-one") == model
 

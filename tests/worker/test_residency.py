@@ -466,13 +466,18 @@ def with_options(card: VirtualCard, store: redis.Redis, shelf: Shelf, **options:
     )
 
 
+@pytest.mark.parametrize("by_package", [False, True])
 def test_a_pinned_model_makes_no_room_for_others(
-    card: VirtualCard, store: redis.Redis, shelf: Shelf, resident: Callable[[], list[str]]
+    card: VirtualCard, store: redis.Redis, shelf: Shelf, resident: Callable[[], list[str]], by_package: bool
 ) -> None:
-    residency = with_options(card, store, shelf, pinned=("a",))
+    residency = with_options(card, store, shelf, pinned=() if by_package else ("a",), memory_patience_s=0)
+    shelf.models = [replace(each, keep_resident=by_package and each.id == "a") for each in shelf.models]
     for name in ("a", "b", "c"):
         answer(residency, name)
     assert resident() == ["a", "c"]
+    facts = board.decode(board.Residents, store.get(keys.residents(card.info.id)))
+    assert facts is not None
+    assert facts.pinned == ("a",)
     with pytest.raises(LoadFailed, match="even with only a, which are pinned, on it"):
         answer(residency, "huge")
     residency.close()
