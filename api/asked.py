@@ -16,7 +16,7 @@ from api.stream import SSE, JournalStream, Voice
 from api.wait import ClientGone, Leaving, on_the_line, whole
 from tasks import records
 from tasks.cancel import cancel
-from tasks.events import Finished, Started
+from tasks.events import Cancelled, Expired, Failed, Finished, Started
 from tasks.jobs import ChatJob, ImageJob, JobId
 from tasks.made import Made
 from tasks.submit import Idempotency, submit
@@ -67,7 +67,11 @@ class Asked:
         )
 
     async def told(
-        self, request: Request, shared: Context, on_start: Callable[[Started], None]
+        self,
+        request: Request,
+        shared: Context,
+        on_start: Callable[[Started], None] = lambda _: None,
+        problem_of: Callable[[Failed | Cancelled | Expired], Problem] = of_end,
     ) -> Answered | Response:
         """The whole answer; or what is answered instead, when it failed or one of the two sides left.
 
@@ -86,7 +90,7 @@ class Asked:
                 return Response(status_code=_CLIENT_CLOSED, headers=self.headers)
             return self._response(shutting_down(), request)
         if not isinstance(told.end, Finished):
-            return self._response(of_end(told.end), request)
+            return self._response(problem_of(told.end), request)
         return Answered(told.made, told.end)
 
     def _response(self, problem: Problem, request: Request) -> Response:

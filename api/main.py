@@ -30,6 +30,7 @@ from api.ollama import routes as ollama
 from api.ollama import store as ollama_store
 from api.openai import chat, images, models
 from api.openai.request import refusal_of
+from api.openai.responses import routes as responses
 from api.packages.removal import tidy
 from api.request_id import Guard
 from api.respond import documented_bodies
@@ -44,6 +45,7 @@ from tasks.journal import Journals
 
 _ROOMS = (
     chat,
+    responses,
     images,
     stock,
     models,

@@ -160,11 +160,29 @@ class Submission:
 
 
 @dataclass(frozen=True, slots=True)
+class AsResponse:
+    """What a job that answers one of OpenAI's Responses has beside its chat.
+
+    ``is_stored``: it can be asked for by its id, and gone on from. ``is_background``: nobody waits for it on
+    the line, so its end is news. The first ``before`` messages of the job stood before its own input: its
+    instructions (``has_instructions``: the very first one), and all that ``previous`` had come to. ``said``:
+    what the answer repeats of the request.
+    """
+
+    is_stored: bool
+    is_background: bool
+    previous: JobId | None = None
+    has_instructions: bool = False
+    before: int = 0
+    said: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class ChatJob:
     """Answer ``messages`` with ``model``.
 
     ``calls_once``: the answer ends behind its first call of a tool. ``json_schema``: the answer, but not the
-    thoughts before it, is JSON that this schema allows.
+    thoughts before it, is JSON that this schema allows. ``response``: it was asked for as a Response.
     """
 
     submission: Submission
@@ -177,6 +195,7 @@ class ChatJob:
     calls_once: bool = False
     thinking: Thinking = Thinking()
     json_schema: str | None = None
+    response: AsResponse | None = None
     kind: Literal[JobKind.CHAT] = JobKind.CHAT
 
 

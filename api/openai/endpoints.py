@@ -27,6 +27,8 @@ from api.openai.image_answer import Setting
 from api.openai.image_request import NAMES, drawing_of, quality_told
 from api.openai.image_schemas import ImageRequest
 from api.openai.request import chat_job, validated
+from api.openai.responses import request as response_request
+from api.openai.responses.kept import of_record
 from api.openai.schemas import ChatRequest
 from api.pictures.drawing import image_jobs
 from api.pictures.inputs import Inputs
@@ -87,6 +89,23 @@ async def _tell_chat(ended: Ended) -> dict[str, Any]:
     return await body_of(answer, made, finished(ended)[0])
 
 
+async def _read_response(asked: Asked) -> Sequence[Job]:
+    told = await response_request.wanted(dict(asked.body), asked.shared, asked.terms.owner)
+    if told.chat.logprobs:
+        raise unsupported("include", "probabilities are not kept long enough for a batch; leave them out")
+    if told.fields.background:
+        raise unsupported("background", "all of a batch is in the background; leave it out")
+    model = resolve(asked.catalog, told.fields.model, "chat")
+    return [told.job(model, asked.terms, asked.shared.settings)]
+
+
+async def _tell_response(ended: Ended) -> dict[str, Any]:
+    record, job = ended.records[0], ended.records[0].job
+    if not isinstance(job, ChatJob):
+        raise TypeError(f"{record.id} is no response. This is a bug.")
+    return of_record(record, job)
+
+
 async def _read_image(asked: Asked) -> Sequence[Job]:
     fields = validated(ImageRequest, dict(asked.body))
     settings = asked.shared.settings
@@ -116,5 +135,6 @@ def finished(ended: Ended) -> list[Finished]:
 ENDPOINTS: dict[str, Endpoint] = {
     "/v1/chat/completions": Endpoint(_read_chat, _tell_chat),
     "/v1/images/generations": Endpoint(_read_image, _tell_image),
+    "/v1/responses": Endpoint(_read_response, _tell_response),
 }
 """By path, as a batch and its lines name it."""

@@ -176,6 +176,9 @@ FOR_EVERYBODY = {
     "/v1/jobs/batches/{batch_id}/cancel",
     "/v1/jobs/batches/{batch_id}/retry-failed",
     "/v1/jobs/{job_id}/cancel",
+    "/v1/responses",
+    "/v1/responses/{response_id}",
+    "/v1/responses/{response_id}/cancel",
 }
 """Paths that take something from any key: they ask for answers, or touch the caller's own jobs only."""
 

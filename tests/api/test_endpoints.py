@@ -21,7 +21,8 @@ from tasks.records import JobRecord
 from tests.api.conftest import client_of
 from tests.api.support import StandIn, ask, make
 
-CHAT, IMAGES = "/v1/chat/completions", "/v1/images/generations"
+CHAT, IMAGES, RESPONSES = "/v1/chat/completions", "/v1/images/generations", "/v1/responses"
+HI = {"model": "tiny-chat", "input": "hi"}
 TERMS = Terms("anonymous", JobClass.BATCH, batch="batch_" + "0" * 24, custom_id="row 1")
 
 
@@ -42,6 +43,14 @@ async def kept(shared: Context, response: httpx.Response) -> list[JobRecord]:
     [
         (CHAT, ask("say Hel|lo")),
         (CHAT, ask(make({"think": "hm"}, {"say": "there"}, {"call": ["look", "{}"]}), max_tokens=9)),
+        (
+            RESPONSES,
+            {
+                **HI,
+                "input": make({"think": "hm"}, {"say": "there"}, {"call": ["look", "{}"]}),
+                "store": False,
+            },
+        ),
         (IMAGES, {"prompt": "a", "size": "64x96", "seed": 5, "n": 2, "quality": "low"}),
         (IMAGES, {"prompt": "a", "response_format": "url", "output_format": "webp"}),
     ],
@@ -63,11 +72,14 @@ async def test_a_body_becomes_jobs_of_the_batch(settings: Settings, house: redis
     async with one:
         shared: Context = one.app.state.context
         [chat] = await ENDPOINTS[CHAT].read(await asked(shared, ask("hi", temperature=0.5)))
+        [answer] = await ENDPOINTS[RESPONSES].read(await asked(shared, HI))
         drawn = await ENDPOINTS[IMAGES].read(await asked(shared, {"prompt": "a", "n": 3, "seed": 7}))
     assert isinstance(chat, ChatJob)
     assert chat.sampling.temperature == 0.5
     assert [job.seed for job in drawn if isinstance(job, ImageJob)] == [7, 8, 9]
-    for job in (chat, *drawn):
+    assert isinstance(answer, ChatJob)
+    assert answer.response is not None
+    for job in (chat, answer, *drawn):
         about = job.submission
         assert (about.batch, about.custom_id, about.job_class) == (TERMS.batch, "row 1", JobClass.BATCH)
 
@@ -78,6 +90,9 @@ async def test_a_body_becomes_jobs_of_the_batch(settings: Settings, house: redis
         (CHAT, ask("hi", temperature=9), "temperature"),
         (CHAT, ask("hi", logprobs=True), "logprobs"),
         (CHAT, {**ask("hi"), "model": "nobody"}, "model"),
+        (RESPONSES, {**HI, "input": [{"role": "user", "content": 3}]}, "input[0].content"),
+        (RESPONSES, {**HI, "include": ["message.output_text.logprobs"]}, "include"),
+        (RESPONSES, {**HI, "background": True}, "background"),
         (IMAGES, {"prompt": "a", "size": "1x1x1"}, "size"),
         (IMAGES, {"prompt": "a", "model": "tiny-chat"}, "model"),
     ],

@@ -11,6 +11,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from api.openai.responses.schemas import ResponsesRequest
 from api.openai.schemas import ChatRequest
 from config.settings import Settings
 from tests.api.conftest import ClientOf, client_of
@@ -76,7 +77,7 @@ def fuzzed(settings: Settings, house: redis.Redis):  # type: ignore[no-untyped-d
     made.close()
 
 
-def _is_decent(status: int, body: Any) -> None:
+def _is_decent(status: int, body: Any, accepted: int = 202) -> None:
     assert status < 500, body
     if status >= 400:
         error = body["error"]
@@ -84,13 +85,33 @@ def _is_decent(status: int, body: Any) -> None:
         assert error["code"]
         assert error["param"] is None or len(error["param"]) <= 300
     else:
-        assert status == 202
+        assert status == accepted
 
 
 @QUIET
 @given(body=BODY)
 def test_no_field_breaks_a_job(fuzzed: Fuzzed, body: dict[str, Any]) -> None:
     _is_decent(*fuzzed.post("/v1/jobs", json.dumps(body).encode()))
+
+
+RESPONSE_FIELD = st.sampled_from(sorted({*ResponsesRequest.model_fields, "seed", "stop"} - {"stream"}))
+KIND = ["message", "function_call", "function_call_output", "reasoning", "item_reference"]
+ITEM = st.dictionaries(
+    st.sampled_from(["type", "role", "content", "call_id", "name", "arguments", "output", "summary", "id"]),
+    st.sampled_from([*KIND, "user", "assistant", "add", "{}"]) | JSON,
+    max_size=5,
+)
+
+
+@QUIET
+@given(
+    fields=st.dictionaries(RESPONSE_FIELD, JSON, max_size=4),
+    items=st.text(max_size=8) | st.lists(ITEM, max_size=3) | JSON,
+)
+def test_no_field_breaks_a_response(fuzzed: Fuzzed, fields: dict[str, Any], items: Any) -> None:
+    """In the background: nobody is there who would answer."""
+    body = {"model": "tiny-chat", "input": items, **fields, "background": True}
+    _is_decent(*fuzzed.post("/v1/responses", json.dumps(body).encode()), accepted=200)
 
 
 @QUIET
