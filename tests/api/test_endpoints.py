@@ -62,7 +62,7 @@ async def test_an_answer_is_the_live_one(
     async with house as client:
         live = await client.post(path, json=body)
         shared: Context = house.app.state.context
-        told = await ENDPOINTS[path].tell(Ended(body, await kept(shared, live), "http://hearth", shared))
+        told = await ENDPOINTS[path].tell(Ended(body, await kept(shared, live), "http://localhost", shared))
     assert live.status_code == 200
     assert told == live.json()
 
@@ -116,4 +116,4 @@ async def test_an_answer_is_not_made_of_what_failed(settings: Settings, worker: 
         shared: Context = house.app.state.context
         found = await kept(shared, live)
         with pytest.raises(ValueError, match="bug"):
-            await ENDPOINTS[CHAT].tell(Ended(ask("lost"), found, "http://hearth", shared))
+            await ENDPOINTS[CHAT].tell(Ended(ask("lost"), found, "http://localhost", shared))

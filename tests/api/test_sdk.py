@@ -296,7 +296,7 @@ async def test_the_key_is_asked_for(settings: Settings, house: redis.Redis) -> N
     locked = settings.model_copy(update={"api_key": SecretStr("right")})
     async with client_of(locked) as client:
         http: Any = client  # the SDK has another httpx in mind, and asks nothing of it that this one lacks
-        sdk = openai.AsyncOpenAI(base_url="http://hearth/v1", api_key="wrong", http_client=http)
+        sdk = openai.AsyncOpenAI(base_url="http://localhost/v1", api_key="wrong", http_client=http)
         with pytest.raises(openai.AuthenticationError):
             await sdk.models.list()
         listed = await sdk.with_options(api_key="right").models.list()
