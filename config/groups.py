@@ -76,6 +76,9 @@ class QueueSettings(_Group):
     """Records and files of ended jobs are kept this long."""
     retention_bytes: Count = 5_000_000_000
     """Files of ended jobs may take so many bytes; the oldest jobs go first, record and files together."""
+    file_retention_s: Seconds = 30 * 86400.0
+    """Files of /v1/files, and what is told of ended batches, are kept this long, unless a request asks for
+    less."""
     journal_ttl_s: Seconds = 3600.0
     """The journal of an ended job can be replayed this long."""
     vectors_ttl_s: Seconds = 120.0
@@ -116,6 +119,17 @@ class LimitSettings(_Group):
     """Pairs of metadata on one job (keys up to 64, values up to 512 characters)."""
     jobs_per_request: Count = 1000
     """Jobs one POST /v1/jobs may submit."""
+    file_bytes: Count = 64 * 1024 * 1024
+    """Bytes of one file that is sent to /v1/files."""
+    files_bytes: Count = 4_000_000_000
+    """Bytes of all files of /v1/files together; beyond it uploads are answered 507. What batches come to is
+    always kept, and counts."""
+    files_per_key: Count = 1000
+    """Files of /v1/files that one API key may have."""
+    batch_lines: Count = 5000
+    """Lines in the file of one batch."""
+    batches_per_key: Count = 32
+    """Batches of one API key that have not ended."""
     wait_s: Seconds = 300.0
     """The longest ``Prefer: wait=N`` that is honoured."""
 

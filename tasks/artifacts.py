@@ -22,6 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.disk import is_full, make_directory, sync_directory
 from tasks.errors import DiskFull
 from tasks.events import ArtifactRef
 from tasks.jobs import ImageJob, Job
@@ -33,7 +34,6 @@ SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpeg", "image/webp": ".webp"}
 
 INPUTS, PREVIEWS = "inputs", "previews"
 _DRAWING = ".pixels"
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -166,11 +166,11 @@ def _write(path: Path, data: bytes, *, is_durable: bool = True) -> None:
         if path.stat().st_size == len(data):
             os.utime(path)  # a sweep of files that nobody refers to looks at their age
             if is_durable:
-                _sync_directory(path.parent)  # who wrote it may not have come to that yet
+                sync_directory(path.parent)  # who wrote it may not have come to that yet
             return
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        _make_directory(path.parent, is_durable=is_durable)
+        make_directory(path.parent, is_durable=is_durable)
         with unfinished.open("xb") as file:
             file.write(data)
             file.flush()
@@ -178,11 +178,11 @@ def _write(path: Path, data: bytes, *, is_durable: bool = True) -> None:
                 os.fsync(file.fileno())
         unfinished.replace(path)
         if is_durable:
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
     except OSError as error:
         with suppress(OSError):
             unfinished.unlink()
-        if error.errno in _NO_ROOM:
+        if is_full(error):
             log.error("no room is left for %s: %s", path, error)
             raise DiskFull("the server's disk is full: the picture could not be kept") from None
         raise
@@ -194,22 +194,3 @@ def _entries(place: Path) -> list[os.DirEntry[str]]:
             return list(found)
     except FileNotFoundError:
         return []
-
-
-def _make_directory(directory: Path, *, is_durable: bool) -> None:
-    """With those above it. A new one is an entry of the one above, which has to reach the disk as well."""
-    if directory.is_dir():
-        return
-    _make_directory(directory.parent, is_durable=is_durable)
-    directory.mkdir(exist_ok=True)
-    if is_durable:
-        _sync_directory(directory.parent)
-
-
-def _sync_directory(directory: Path) -> None:
-    """A rename is lost in a power cut until the directory itself is on the disk."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import redis.asyncio
 
 from config.settings import Settings
-from tasks import keys, records, scripts
+from tasks import bulks, keys, records, scripts
 from tasks.connection import replies
 from tasks.jobs import Job, JobId, JobState, new_job_id
 from tasks.records import JobRecord
@@ -70,8 +70,10 @@ async def overview(client: redis.asyncio.Redis, batch_id: str) -> BatchOverview 
 async def cancel(client: redis.asyncio.Redis, batch_id: str, settings: Settings) -> None:
     """Cancel what has not ended, as ``tasks.cancel`` does one job.
 
-    The last ones first, so that none of them begins when the running one makes room.
+    The last ones first, so that none of them begins when the running one makes room. A batch of
+    ``/v1/batches`` is cancelling from then on.
     """
+    await bulks.stop(client, batch_id)
     ttl_ms = int(settings.queue.journal_ttl_s * 1000)
     count = await replies(client).zcard(keys.batch(batch_id))
     for first in reversed(range(0, count, _AT_ONCE)):

@@ -47,6 +47,12 @@ CARDS = PREFIX + "cards"
 """SET of the ids of all cards that have ever had a worker."""
 MONITOR = PREFIX + "monitor"
 """STRING with TTL: when the monitor last did its rounds, ms. Absent: there is no monitor."""
+DOCUMENTS = PREFIX + "documents"
+"""ZSET of the ids of all files of ``/v1/files`` by when they are to go, ms."""
+DOCUMENT_BYTES = PREFIX + "document_bytes"
+"""INT: the bytes of all of them."""
+BULKS = PREFIX + "bulks"
+"""ZSET of the ids of the batches of ``/v1/batches`` that have not ended, by creation time, ms."""
 PAUSES = PREFIX + "pauses"
 """HASH scope (``class.model``, ``*`` for any) → JSON: what an operator has paused."""
 THRESHOLDS = PREFIX + "thresholds"
@@ -85,6 +91,31 @@ def owner(owner_id: str) -> str:
 def batch(batch_id: str) -> str:
     """ZSET of the job ids of one batch by creation time, ms."""
     return f"{PREFIX}batch:{batch_id}"
+
+
+def document(document_id: str) -> str:
+    """HASH: one file of ``/v1/files``, without its bytes."""
+    return f"{PREFIX}document:{document_id}"
+
+
+def documents_of(owner_id: str) -> str:
+    """ZSET of the ids of the files of one owner by creation time, ms."""
+    return f"{PREFIX}documents:{owner_id}"
+
+
+def bulk(batch_id: str) -> str:
+    """HASH: what ``/v1/batches`` tells of a batch. Its jobs are those of ``batch``."""
+    return f"{PREFIX}bulk:{batch_id}"
+
+
+def bulks_of(owner_id: str) -> str:
+    """ZSET of the ids of the batches of ``/v1/batches`` of one owner by creation time, ms."""
+    return f"{PREFIX}bulks:{owner_id}"
+
+
+def clerk(batch_id: str) -> str:
+    """STRING with TTL: an API process is at work on this batch."""
+    return f"{PREFIX}clerk:{batch_id}"
 
 
 def idempotency(owner_id: str, key_sha256: str) -> str:

@@ -10,9 +10,10 @@ from typing import Any
 import redis
 
 from config.settings import Settings
-from tasks import keys, scripts
+from tasks import documents, keys, scripts
 from tasks.artifacts import ArtifactStore, StoredFile
 from tasks.connection import replies
+from tasks.documents import DocumentStore
 
 log = logging.getLogger("hearth.tasks.retention")
 
@@ -47,6 +48,7 @@ class Retention:
         self._redis = replies(client)
         self._queue = settings.queue
         self._files = files or ArtifactStore(settings.data_dir)
+        self._documents = DocumentStore(settings.data_dir)
         self._now_s = now_s
 
     def retire(self, wall_ms: float) -> list[str]:
@@ -71,14 +73,16 @@ class Retention:
         forgotten = self._make_room(files)
         self._drop_previews()
         self._drop_drawings()
+        self._drop_documents()
         return forgotten, [file.path for file in self._leftovers(files)]
 
     def _make_room(self, files: Iterable[StoredFile]) -> list[str]:
         sizes = {file.path: file.size_bytes for file in files}
         over = sum(sizes.values()) - self._queue.retention_bytes
         forgotten: list[str] = []
-        while over > 0 and len(forgotten) < _AT_ONCE:
-            oldest = _ids(self._redis.zrange(keys.FILED, 0, 0))
+        # Not a loop until there is room: one that is still needed goes to the end of the line.
+        for _ in range(_AT_ONCE):
+            oldest = _ids(self._redis.zrange(keys.FILED, 0, 0)) if over > 0 else []
             if not oldest:
                 break
             orphans = self._forget(oldest[0])
@@ -130,6 +134,14 @@ class Retention:
             state = self._redis.hget(keys.job(job_id), "state")
             if changed_at_s < before_s and state not in (b"queued", b"running"):
                 self._files.drawing(job_id).unlink(missing_ok=True)
+
+    def _drop_documents(self) -> None:
+        """Files of ``/v1/files`` whose time is over, and bytes that nobody knows of."""
+        now_s = self._now_s()
+        for document_id in documents.drop_due(self._redis, self._documents, now_s * 1000, _AT_ONCE):
+            log.info("%s had its time: removed", document_id)
+        for name in documents.drop_unknown(self._redis, self._documents, now_s - LEFTOVER_S):
+            log.info("files/%s was left over: removed", name)
 
 
 def _ids(raw: Iterable[bytes]) -> list[str]:

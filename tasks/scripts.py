@@ -39,12 +39,19 @@ _KEYS = {
     "cards": keys.CARDS,
     "clock": keys.CLOCK,
     "wake": keys.WAKE,
+    "documents": keys.DOCUMENTS,
+    "document_bytes": keys.DOCUMENT_BYTES,
+    "bulks": keys.BULKS,
     "job": keys.job(""),
     "journal": keys.journal(""),
     "reader": keys.reader(""),
     "queue": keys.queue(""),
     "owner": keys.owner(""),
     "batch": keys.batch(""),
+    "document": keys.document(""),
+    "documents_of": keys.documents_of(""),
+    "bulk": keys.bulk(""),
+    "bulks_of": keys.bulks_of(""),
 }
 
 _EVENTS: dict[str, events.Event] = {
@@ -71,7 +78,7 @@ def _prelude() -> str:
     return _table("K", _KEYS) + _table("E", words) + (_DIRECTORY / "common.lua").read_text()
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=64)
 def source(name: str) -> str:
     """The whole text of one script. Its ``#!`` line, which tells Redis the flags, stays the first."""
     text = (_DIRECTORY / f"{name}.lua").read_text()
@@ -79,7 +86,7 @@ def source(name: str) -> str:
     return f"{shebang}\n{_prelude()}{body}"
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=64)
 def _sha(name: str) -> str:
     return hashlib.sha1(source(name).encode(), usedforsecurity=False).hexdigest()
 

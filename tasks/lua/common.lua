@@ -193,3 +193,12 @@ local function deserted(id, now, grace_ms)
   end
   return now - tonumber(since) >= grace_ms
 end
+
+-- Notes a file of /v1/files, whose bytes are on the disk.
+local function keep_document(id, owner, name, purpose, size, now, keep_ms)
+  redis.call('HSET', K.document .. id, 'owner', owner, 'name', name, 'purpose', purpose, 'size', size,
+    'created_at', whole(now), 'expires_at', whole(now + keep_ms), 'uses', 0)
+  redis.call('ZADD', K.documents, whole(now + keep_ms), id)
+  redis.call('ZADD', K.documents_of .. owner, string.format('%.4f', now), id)
+  redis.call('INCRBY', K.document_bytes, size)
+end

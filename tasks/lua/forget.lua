@@ -1,8 +1,10 @@
 #!lua flags=allow-oom
--- Removes an ended job: record, journal, every index, its references to files.
--- keys: job, journal, jobs, ended, brief, filed, files, owner, batch
+-- Removes an ended job: record, journal, every index, its references to files. One whose batch is still to be
+-- made into a file stays, and is looked at again when all others had their turn.
+-- keys: job, journal, jobs, ended, brief, filed, files, owner, batch, bulk, bulks
 -- args: 1 job id
--- reply: {1, path...} with the files that no record refers to any more, or {0} when the job is unknown or has not ended
+-- reply: {1, path...} with the files that no record refers to any more, or {0} when the job is unknown, has not
+--        ended, or stays
 local id = ARGV[1]
 local r = redis.call('HMGET', K.job .. id, 'state', 'owner', 'batch')
 if not r[1] then
@@ -12,6 +14,12 @@ if not r[1] then
   return {0}
 end
 if r[1] == 'queued' or r[1] == 'running' then return {0} end
+if r[3] ~= '' and redis.call('ZSCORE', K.bulks, r[3]) then
+  local now = clock_ms()
+  redis.call('ZADD', K.ended, now, id)
+  redis.call('ZADD', K.filed, 'XX', now, id)
+  return {0}
+end
 local reply = {1}
 for _, path in ipairs(files_of(id)) do
   if redis.call('HINCRBY', K.files, path, -1) <= 0 then

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- The wall clock has jumped: every time that is still compared with it moves along, and no lease expires.
--- keys: leases, deadlines, ready, ended, filed, queue, job
+-- keys: leases, deadlines, ready, ended, filed, queue, job, bulks, bulk, documents, document
 -- args: 1 by how many ms the clock jumped, 2 lease ms, 3 and 4 from when until when it was wrong, ms by that clock
 -- reply: how many jobs were moved
 local delta, now = tonumber(ARGV[1]), clock_ms()
@@ -32,5 +32,17 @@ end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.ended, ARGV[3], ARGV[4])) do
   redis.call('ZINCRBY', K.ended, delta, id)
   if redis.call('ZSCORE', K.filed, id) then redis.call('ZINCRBY', K.filed, delta, id) end
+end
+for _, id in ipairs(redis.call('ZRANGE', K.bulks, 0, -1)) do
+  redis.call('HINCRBY', K.bulk .. id, 'expires_at', delta)
+end
+-- So would a file of /v1/files that came by it.
+for _, id in ipairs(redis.call('ZRANGE', K.documents, 0, -1)) do
+  local created = tonumber(redis.call('HGET', K.document .. id, 'created_at'))
+  if created and created >= tonumber(ARGV[3]) and created <= tonumber(ARGV[4]) then
+    redis.call('HINCRBY', K.document .. id, 'created_at', delta)
+    redis.call('HINCRBY', K.document .. id, 'expires_at', delta)
+    redis.call('ZINCRBY', K.documents, delta, id)
+  end
 end
 return #running + #waiting

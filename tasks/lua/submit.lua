@@ -1,12 +1,13 @@
 #!lua
 -- Accepts jobs, all or none: idempotency, admission, records, indexes, the first Queued.
 -- Not run at all when Redis is out of memory (no allow-oom): new work is what is refused first.
--- keys: files, idempotency, counts, owned, rates, jobs, ready, queues, deadlines, watched, owner, batch, queue, job, journal, reader
+-- A batch of /v1/batches, whose jobs these are, is in progress with them: it can be given its jobs once.
+-- keys: files, idempotency, counts, owned, rates, jobs, ready, queues, deadlines, watched, owner, batch, bulk, queue, job, journal, reader
 -- args: 1 idempotency key or '', 2 its body hash, 3 its ttl ms, 4 JSON class -> cap ('owner': of one key),
 --       5 reader ttl ms, 6 number of jobs, all of one owner, then 12 per job:
 --       id, record JSON, owner, class, queue, model, kind, batch or '', deadline ms or '', has_reader 0|1,
 --       id of the job it retries or '', paths of its input pictures with spaces between
--- reply: {'accepted'} | {'replayed', id...} | {'conflict'} | {'full'} | {'retried'}
+-- reply: {'accepted'} | {'replayed', id...} | {'conflict'} | {'full'} | {'retried'} | {'closed'}
 --        | {'busy', class or 'owner', how many jobs over its cap, mean run ms in that queue}
 local PER_JOB, FIRST = 12, 7
 local now = clock_ms()
@@ -23,6 +24,10 @@ if idempotency ~= '' then
     return {'replayed', unpack(known.jobs)}
   end
 end
+
+local bulk = K.bulk .. ARGV[FIRST + 7]
+local is_bulk = ARGV[FIRST + 7] ~= '' and redis.call('EXISTS', bulk) == 1
+if is_bulk and redis.call('HGET', bulk, 'state') ~= 'validating' then return {'closed'} end
 
 -- A job is retried once; whoever comes second has to look again.
 for i = 0, n - 1 do
@@ -96,6 +101,7 @@ for i = 0, n - 1 do
     redis.call('HSET', K.job .. retried, 'retried_as', id)
   end
 end
+if is_bulk then redis.call('HSET', bulk, 'state', 'in_progress', 'in_progress_at', whole(now)) end
 for class, more in pairs(wanted) do redis.call('HINCRBY', K.counts, class, more) end
 redis.call('HINCRBY', K.owned, ARGV[FIRST + 2], n)
 if idempotency ~= '' then
