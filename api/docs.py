@@ -67,8 +67,11 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> Iterator[st
     ]
     if "requestBody" in operation:
         forms = operation["requestBody"]["content"]
-        rows.append(("body", forms["application/json"]["schema"], ""))
-        if "multipart/form-data" in forms:
+        if "application/json" not in forms:
+            rows += _form(forms["multipart/form-data"]["schema"])
+        else:
+            rows.append(("body", forms["application/json"]["schema"], ""))
+        if len(forms) > 1:
             rows.append(("or a form", {"type": "object"}, "With the same fields; pictures are files."))
     yield from _table((name, _type(schema), _inline(note)) for name, schema, note in rows)
     yield "<details><summary>Answers</summary>"
@@ -78,6 +81,11 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> Iterator[st
     )
     yield from _table(answers)
     yield "</details>"
+
+
+def _form(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], str]]:
+    for name, field in schema["properties"].items():
+        yield name, field, f"Of the form. {_note(field)}"
 
 
 def _fields(schema: dict[str, Any]) -> Iterator[str]:

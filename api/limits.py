@@ -25,6 +25,9 @@ _BODY_S = 60.0
 _FORM_FILES, _FORM_FIELDS = 32, 100
 PICTURE_PATHS = ("/v1/jobs", "/v1/images/", "/sdapi/v1/")
 """Where pictures may come with a request: these paths, and all below those that end in a slash."""
+FILES_PATH = "/v1/files"
+"""Where a file may be sent."""
+_FORM_BYTES = 64 * 1024
 _JSON_TYPE = re.compile(rb"application/(?:[\w.+-]+\+)?json\s*(?:;|$)", re.IGNORECASE)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -32,13 +35,22 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 class BodyCap:
     """ASGI middleware: answers 413 to bodies beyond ``limit_bytes``, announced or not.
 
-    Where pictures may come with the request ``picture_limit_bytes`` counts instead.
+    Where pictures may come with the request ``picture_limit_bytes`` counts instead, and where a file is sent
+    ``file_limit_bytes``, with room for the form around it.
     """
 
-    def __init__(self, app: ASGIApp, limit_bytes: int, picture_limit_bytes: int) -> None:
+    def __init__(
+        self, app: ASGIApp, limit_bytes: int, picture_limit_bytes: int, file_limit_bytes: int
+    ) -> None:
         self._app = app
         self._limit_bytes = limit_bytes
         self._picture_limit_bytes = max(limit_bytes, picture_limit_bytes)
+        self._file_limit_bytes = file_limit_bytes + _FORM_BYTES
+
+    def _limit_of(self, path: str) -> int:
+        if path == FILES_PATH:
+            return self._file_limit_bytes
+        return self._picture_limit_bytes if _may_hold_pictures(path) else self._limit_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -46,7 +58,7 @@ class BodyCap:
             return
         headers = dict(scope["headers"])
         announced = headers.get(b"content-length", b"0")
-        limit = self._picture_limit_bytes if _may_hold_pictures(scope["path"]) else self._limit_bytes
+        limit = self._limit_of(scope["path"])
         if announced.isdigit() and int(announced) > limit:
             if headers.get(b"expect", b"").lower() != b"100-continue":
                 await _drain(receive)

@@ -21,6 +21,7 @@ from api import device, docs, queue, stock, system
 from api.a1111 import routes as a1111
 from api.auth import Keys
 from api.board import Board
+from api.bulk.clerk import Clerk
 from api.context import VERSION, Context
 from api.errors import Problem
 from api.headers import EXPOSED, Headers
@@ -28,7 +29,7 @@ from api.jobs import routes as jobs
 from api.limits import BodyCap
 from api.ollama import routes as ollama
 from api.ollama import store as ollama_store
-from api.openai import chat, images, models
+from api.openai import batches, chat, files, images, models
 from api.openai.request import refusal_of
 from api.openai.responses import routes as responses
 from api.packages.removal import tidy
@@ -47,6 +48,8 @@ _ROOMS = (
     chat,
     responses,
     images,
+    files,
+    batches,
     stock,
     models,
     ollama,
@@ -78,12 +81,13 @@ def create_app(settings: Settings) -> FastAPI:
     context = Context(
         settings, redis, Journals(redis, settings), Board(redis), ArtifactStore(settings.data_dir)
     )
+    clerk = Clerk(context)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         warming = asyncio.create_task(asyncio.to_thread(_warm))
         tidying = asyncio.create_task(asyncio.to_thread(tidy, settings.packages_dir))
-        async with context.journals:
+        async with context.journals, clerk:
             yield
         await asyncio.gather(warming, tidying)
         await redis.aclose()
@@ -102,6 +106,7 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     made.state.context = context
+    made.state.clerk = clerk
     for room in _ROOMS:
         made.include_router(room.router)
     _document(made)
@@ -120,7 +125,12 @@ def _layers(settings: Settings) -> list[Middleware]:
         Middleware(Guard),  # errors of all that lies within become answers here
         Middleware(Visitors, settings),  # other people's web pages
         Middleware(Keys, settings, Keyring(settings.data_dir)),  # who asks
-        Middleware(BodyCap, settings.limits.body_bytes, settings.limits.picture_body_bytes),
+        Middleware(
+            BodyCap,
+            settings.limits.body_bytes,
+            settings.limits.picture_body_bytes,
+            settings.limits.file_bytes,
+        ),
     ]
     if settings.cors_origins:
         # Outside the keys: browsers send none when they ask whether they may ask.

@@ -23,14 +23,14 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 _SAYS = {
     400: "A field is wrong, unsupported or missing; `param` names it.",
-    404: "There is no such model, job, batch or picture (for this key).",
-    409: "The Idempotency-Key came with another body, or the job was cancelled.",
+    404: "There is no such model, job, batch, file or picture (for this key).",
+    409: "The Idempotency-Key came with another body, the job was cancelled, or a batch needs the file.",
     410: "The file is no longer kept, or this is no longer offered.",
     413: "The body is too large.",
     415: "The body is not announced as JSON (or a form, where one is taken).",
     429: "The queue is full; `Retry-After` says when to try again.",
     503: "Starting, or the queue or the card cannot be reached; `Retry-After` says when to try again.",
-    507: "The server's disk is full.",
+    507: "The server's disk is full, or the share of it that files may take.",
     504: "The job's deadline passed.",
 }
 
@@ -57,6 +57,13 @@ def body_schema(
     content = {"application/json": {"schema": schema}}
     if or_form is not None:
         content["multipart/form-data"] = {"schema": or_form}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def form_body(model: type[BaseModel], *files: str) -> dict[str, Any]:
+    """For ``openapi_extra=``: a form that the endpoint reads by itself, as ``form_schema`` has it."""
+    _BODIES.add(model)
+    content = {"multipart/form-data": {"schema": form_schema(model, *files)}}
     return {"requestBody": {"required": True, "content": content}}
 
 

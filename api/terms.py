@@ -47,7 +47,7 @@ class Terms:
             deadline_at_ms=now_ms + round(deadline_s * 1000),
             batch=self.batch,
             custom_id=self.custom_id,
-            metadata=_checked(metadata or {}, settings.limits),
+            metadata=checked_metadata(metadata or {}, settings.limits),
             warnings=warnings,
         )
 
@@ -61,7 +61,8 @@ def _deadline_s(job_class: JobClass, settings: Settings) -> float:
     }[job_class]
 
 
-def _checked(pairs: Mapping[str, str], limits: LimitSettings) -> Mapping[str, str]:
+def checked_metadata(pairs: Mapping[str, str], limits: LimitSettings) -> Mapping[str, str]:
+    """The same pairs. Raises Refusal for those beyond their bounds."""
     if len(pairs) > limits.metadata_pairs:
         raise Refusal(
             "invalid_value", f"'metadata' may hold at most {limits.metadata_pairs} pairs", "metadata"

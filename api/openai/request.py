@@ -40,12 +40,15 @@ _PARAM_CHARACTERS = 200
 Fields = TypeVar("Fields", bound=BaseModel)
 
 
-def validated(kind: type[Fields], body: object) -> Fields:
-    """``body`` as ``kind``. Raises Refusal, naming the first field at fault."""
+def validated(kind: type[Fields], body: object, *, strict: bool | None = None) -> Fields:
+    """``body`` as ``kind``; not ``strict`` where numbers come as text.
+
+    Raises Refusal, naming the first field at fault.
+    """
     if not isinstance(body, dict):
         raise Refusal("invalid_type", f"the body is to be a JSON object, not {json_name(body)}")
     try:
-        return kind.model_validate(body)
+        return kind.model_validate(body, strict=strict)
     except ValidationError as error:
         raise refusal_of(error.errors(include_url=False, include_input=False)[0]) from None
 

@@ -93,6 +93,15 @@ def served(server: Served, house: redis.Redis) -> Served:
 
 
 @pytest.fixture
+def bulk_worker(server: Served, settings: Settings, served: Served) -> Iterator[StandIn]:
+    """A worker beside the server, with its data directory."""
+    stand_in = StandIn(settings.model_copy(update={"data_dir": server.log.parent}))
+    stand_in.start()
+    yield stand_in
+    stand_in.stop()
+
+
+@pytest.fixture
 def mortal(settings: Settings, house: redis.Redis) -> Iterator[Served]:
     """One that a test may end."""
     running = serve(settings)

@@ -155,6 +155,10 @@ async def test_a_damaged_ring_opens_nothing(settings: Settings, house: redis.Red
 
 
 FOR_EVERYBODY = {
+    "/v1/batches",
+    "/v1/batches/{batch_id}/cancel",
+    "/v1/files",
+    "/v1/files/{file_id}",
     "/api/chat",
     "/api/embed",
     "/api/generate",
