@@ -146,11 +146,12 @@ def _of_web_ui(problem: Problem) -> dict[str, Any]:
     return {"error": "HTTPException", "detail": problem.message, "body": "", "errors": ""}
 
 
+OLLAMA = "/api/"
 WEB_UI = ("/sdapi/", "/internal/")
 """Where AUTOMATIC1111's dialect is spoken."""
 
 DIALECTS: dict[str, Callable[[Problem], dict[str, Any]]] = {
-    "/api/": lambda problem: {"error": problem.message},
+    OLLAMA: lambda problem: {"error": problem.message},
     **dict.fromkeys(WEB_UI, _of_web_ui),
 }
 """How errors look where another dialect than OpenAI's is spoken: the beginning of the path, and the words."""

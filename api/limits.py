@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import Problem, Refusal
+from api.errors import OLLAMA, Problem, Refusal
 
 MAX_DEPTH = 64
 """Objects and arrays within one another. A deep conversation has six."""
@@ -154,7 +154,10 @@ async def read_json(request: Request) -> tuple[bytes, Any]:
     Raises:
         Refusal: not announced as JSON, not UTF-8, not JSON, too deep, or text that is not Unicode.
     """
-    if not _JSON_TYPE.match(_media_type(request)):
+    # Ollama never looks at the type, and litellm and everybody's curl count on it. What web pages of others
+    # could send that way has been kept out by ``Visitors``.
+    is_ollama = request.url.path.startswith(OLLAMA)
+    if not is_ollama and not _JSON_TYPE.match(_media_type(request)):
         raise Refusal(
             "unsupported_media_type", "send the body as JSON, with 'Content-Type: application/json'"
         )

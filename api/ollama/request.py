@@ -7,7 +7,6 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from api.errors import Refusal
 from api.ollama.schemas import MessageIn, OllamaChat, OllamaGenerate, Options
 from api.openai.faults import invalid, unsupported, wrong_type
 from api.openai.formats import checked_schema, refuse_beside_tools
@@ -33,8 +32,11 @@ def wanted_chat(request: OllamaChat, model: Model, terms: Terms, settings: Setti
     """Raises Refusal and ContextTooLong, as the native dialect does."""
     if not request.messages:
         return warm_up(request, model, terms, settings)
-    native = {"messages": _messages(request.messages), "tools": request.tools or None}
-    return _job(request, native, model, terms, settings)
+    turns, orphans = _messages(request.messages)
+    if orphans and not model.knows_tools:
+        raise unsupported(f"messages[{orphans[0]}].role", f"the model '{model.id}' was not made for tools")
+    job = _job(request, {"messages": turns, "tools": request.tools or None}, model, terms, settings)
+    return _with_orphans(job, orphans)
 
 
 def wanted_text(request: OllamaGenerate, model: Model, terms: Terms, settings: Settings) -> ChatJob:
@@ -173,10 +175,14 @@ def _is_nothing(keep_alive: Any) -> bool:
     return keep_alive is not None and not isinstance(keep_alive, bool) and keep_alive == 0
 
 
-def _messages(turns: list[MessageIn]) -> list[dict[str, Any]]:
-    """The turns in the native dialect, where every call has an id and every result names its call."""
+def _messages(turns: list[MessageIn]) -> tuple[list[dict[str, Any]], list[int]]:
+    """The turns in the native dialect, where every call has an id and every result names its call.
+
+    Results that no turn has called have no place there. They are told as a user's, with their indices, for
+    ``_with_orphans``: some clients leave out the calls (litellm 1.83), and Ollama does not mind.
+    """
     waiting: list[tuple[str, str]] = []
-    told = []
+    told, orphans = [], []
     for index, turn in enumerate(turns):
         where = f"messages[{index}]"
         if turn.images:
@@ -190,9 +196,26 @@ def _messages(turns: list[MessageIn]) -> list[dict[str, Any]]:
                 native["tool_calls"] = calls
                 waiting = [(call["id"], call["function"]["name"]) for call in calls]
         elif turn.role == "tool":
-            native["tool_call_id"] = _answered(turn, waiting, where)
+            call_id = _answered(turn, waiting)
+            if call_id is None:
+                orphans.append(index)
+                native["role"] = "user"
+            else:
+                native["tool_call_id"] = call_id
         told.append(native)
-    return told
+    return told, orphans
+
+
+def _with_orphans(job: ChatJob, orphans: list[int]) -> ChatJob:
+    """The results without a call as what they are, and a warning for each: the model may wonder."""
+    if not orphans:
+        return job
+    turns = [
+        replace(turn, role="tool") if index in orphans else turn for index, turn in enumerate(job.messages)
+    ]
+    told = (f"messages[{index}] is the result of a tool that no turn has called" for index in orphans)
+    submission = replace(job.submission, warnings=(*job.submission.warnings, *told))
+    return replace(job, messages=tuple(turns), submission=submission)
 
 
 def _calls(turn: MessageIn, index: int) -> list[dict[str, Any]]:
@@ -210,12 +233,10 @@ def _calls(turn: MessageIn, index: int) -> list[dict[str, Any]]:
     ]
 
 
-def _answered(turn: MessageIn, waiting: list[tuple[str, str]], where: str) -> str:
+def _answered(turn: MessageIn, waiting: list[tuple[str, str]]) -> str | None:
     """The id of the call that ``turn`` is the result of: the one it names, else the first unanswered one."""
     for place, (call_id, name) in enumerate(waiting):
         if turn.tool_call_id == call_id or (turn.tool_call_id is None and turn.tool_name in (None, "", name)):
             del waiting[place]
             return call_id
-    raise Refusal(
-        "invalid_value", f"'{where}' is the result of a tool that no turn before it has called", where
-    )
+    return None

@@ -88,3 +88,14 @@ async def test_a_body_must_say_that_it_is_json(client: httpx.AsyncClient, kind: 
 async def test_json_goes_by_several_names(client: httpx.AsyncClient, kind: str) -> None:
     response = await client.post("/v1/jobs", content=b"{}", headers={"Content-Type": kind})
     assert response.json()["error"]["param"] == "model"
+
+
+@pytest.mark.parametrize("kind", ["", "application/x-www-form-urlencoded"])
+async def test_ollamas_clients_need_not_say_that_it_is_json(client: httpx.AsyncClient, kind: str) -> None:
+    """litellm sends no type, curl that of a form; a page of strangers could send either without asking."""
+    headers = {"Content-Type": kind} if kind else {}
+    body = b'{"model": "tiny-chat"}'
+    assert (await client.post("/api/show", content=body, headers=headers)).status_code == 200
+    for page in ({"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+        refused = await client.post("/api/show", content=body, headers={**headers, **page})
+        assert refused.status_code == 403

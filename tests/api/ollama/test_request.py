@@ -101,7 +101,6 @@ def test_results_find_their_calls() -> None:
     [
         ({"messages": [{"role": "robot", "content": "x"}]}, "messages[0].role"),
         ({"messages": [{"role": "user", "content": "x", "images": ["aGk="]}]}, "messages[0].images"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0]"),
         ({"options": {"temperature": "hot"}}, "options.temperature"),
         ({"options": {"num_predict": 0}}, "options.num_predict"),
         ({"options": {"stop": 3}}, "options.stop"),
@@ -118,6 +117,21 @@ def test_what_cannot_be_honoured_is_refused_by_name(fields: dict[str, Any], para
     with pytest.raises(Refusal) as caught:
         chat(**fields)
     assert caught.value.problem.param == param
+
+
+def test_a_result_without_its_call_is_shown_as_it_came_and_reported() -> None:
+    """litellm leaves the calls out of an assistant's turn."""
+    turns = [
+        {"role": "user", "content": "1 + 2?"},
+        {"role": "assistant", "content": "", "images": []},
+        {"role": "tool", "content": "3", "images": []},
+    ]
+    job = chat(messages=turns)
+    assert [(turn.role, turn.content) for turn in job.messages][1:] == [("assistant", ""), ("tool", "3")]
+    assert "messages[2] is the result of a tool that no turn has called" in job.submission.warnings
+    request = validated(OllamaChat, {"model": "tiny-chat", "messages": turns})
+    with pytest.raises(Refusal, match="not made for tools"):
+        wanted_chat(request, replace(TINY, knows_tools=False), TERMS, SETTINGS)
 
 
 def test_a_model_that_does_not_think_says_so_only_when_asked_to() -> None:
