@@ -12,10 +12,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from kombu import pools
 from kombu.exceptions import OperationalError
-from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Match
 
 from api import device, docs, queue, stock, system
 from api.a1111 import routes as a1111
@@ -23,6 +23,7 @@ from api.auth import Keys
 from api.board import Board
 from api.bulk.clerk import Clerk
 from api.context import VERSION, Context
+from api.document import completed
 from api.errors import Problem
 from api.headers import EXPOSED, Headers
 from api.jobs import routes as jobs
@@ -34,7 +35,6 @@ from api.openai.request import refusal_of
 from api.openai.responses import routes as responses
 from api.packages.removal import tidy
 from api.request_id import Guard
-from api.respond import documented_bodies
 from api.visitors import Visitors
 from config.keyring import Keyring
 from config.settings import Settings
@@ -67,6 +67,8 @@ _ABOUT = """Keeps the models warm and the card cool: an inference server for a s
 
 Every request becomes a job in a queue. OpenAI's endpoints wait for it; `/v1/jobs` hands it to you by its id.
 Errors come as `{"error": {"message", "type", "param", "code"}}`; every answer carries `x-request-id`."""
+
+_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 
 def app() -> FastAPI:
@@ -109,7 +111,7 @@ def create_app(settings: Settings) -> FastAPI:
     made.state.clerk = clerk
     for room in _ROOMS:
         made.include_router(room.router)
-    _document(made)
+    made.openapi = completed(made.openapi)  # type: ignore[method-assign]
     return made
 
 
@@ -166,11 +168,22 @@ async def _http_error(request: Request, error: Any) -> JSONResponse:
         return Problem("unknown_url", f"there is no {what}; the paths are listed at /docs").response(
             request.url.path
         )
-    headers = dict(error.headers or {})
-    allowed = headers.get("Allow", "other methods")
+    allowed = ", ".join(_allowed(request))
     return Problem(
-        "method_not_allowed", f"there is no {what}; this path knows {allowed}", headers=headers
+        "method_not_allowed", f"there is no {what}; this path knows {allowed}", headers={"Allow": allowed}
     ).response(request.url.path)
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of a path: several routes may share it, and the router knows only of the first."""
+    return [
+        method
+        for method in _METHODS
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in request.app.routes
+        )
+    ]
 
 
 async def _parameter_error(request: Request, error: Any) -> JSONResponse:
@@ -178,24 +191,3 @@ async def _parameter_error(request: Request, error: Any) -> JSONResponse:
     fault = error.errors()[0]
     fault["loc"] = fault["loc"][1:]
     return refusal_of(fault).problem.response(request.url.path)
-
-
-def _document(made: FastAPI) -> None:
-    """Put the bodies that endpoints read by themselves into the documentation, and take FastAPI's 422 out."""
-    plain = made.openapi
-
-    def openapi() -> dict[str, Any]:
-        if made.openapi_schema is None:
-            document = plain()
-            template = "#/components/schemas/{model}"
-            bodies = [(each, "validation") for each in documented_bodies()]
-            _, definitions = models_json_schema(bodies, ref_template=template)  # type: ignore[arg-type]
-            schemas = document["components"]["schemas"]
-            schemas.update(definitions["$defs"])
-            for name in ("HTTPValidationError", "ValidationError"):
-                schemas.pop(name, None)
-            for operation in (each for path in document["paths"].values() for each in path.values()):
-                operation["responses"].pop("422", None)
-        return plain()
-
-    made.openapi = openapi  # type: ignore[method-assign]

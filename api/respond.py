@@ -17,18 +17,22 @@ def as_json(model: BaseModel, status: int = 200, headers: dict[str, str] | None 
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """For ``responses=``: these statuses answer in OpenAI's envelope."""
-    return {status: {"model": ErrorEnvelope, "description": _SAYS[status]} for status in statuses}
+    """For ``responses=``: these statuses are errors, told in the dialect's form (``document``)."""
+    return {status: {"model": ErrorEnvelope, "description": SAYS[status]} for status in statuses}
 
 
-_SAYS = {
-    400: "A field is wrong, unsupported or missing; `param` names it.",
+SAYS = {
+    400: "A field is wrong, unsupported or missing; it is named.",
+    401: "This server wants its API key.",
+    403: "This key asks for answers only; or a web page or a name of others asks.",
     404: "There is no such model, job, batch, file or picture (for this key).",
+    408: "The body did not arrive in time, or not whole.",
     409: "The Idempotency-Key came with another body, the job was cancelled, or a batch needs the file.",
     410: "The file is no longer kept, or this is no longer offered.",
     413: "The body is too large.",
     415: "The body is not announced as JSON (or a form, where one is taken).",
     429: "The queue is full; `Retry-After` says when to try again.",
+    501: "Not offered here.",
     503: "Starting, or the queue or the card cannot be reached; `Retry-After` says when to try again.",
     507: "The server's disk is full, or the share of it that files may take.",
     504: "The job's deadline passed.",

@@ -20,7 +20,7 @@ from api.openai.chat import idempotency
 from api.openai.request import validated
 from api.pictures import call, inputs
 from api.pictures.drawing import Origin, abilities, image_jobs
-from api.respond import body_schema
+from api.respond import body_schema, errors
 from api.terms import Terms
 from api.wait import ClientGone, Leaving
 from tasks.board import Model
@@ -30,6 +30,7 @@ from tasks.jobs import ImageJob, JobClass
 router = APIRouter(tags=["Automatic1111"])
 
 _CLIENT_CLOSED = 499
+_STATUSES = (404, 409, 410, 429, 504, 507)
 
 _Asked = TypeVar("_Asked", bound=GenerateRequest)
 
@@ -37,6 +38,7 @@ _Asked = TypeVar("_Asked", bound=GenerateRequest)
 @router.post(
     "/sdapi/v1/txt2img",
     response_model=GenerateAnswer,
+    responses=errors(*_STATUSES),
     openapi_extra=body_schema(Txt2ImgRequest),
     operation_id="a1111_txt2img",
 )
@@ -54,6 +56,7 @@ async def txt2img(request: Request) -> Response:
 @router.post(
     "/sdapi/v1/img2img",
     response_model=GenerateAnswer,
+    responses=errors(*_STATUSES),
     openapi_extra=body_schema(Img2ImgRequest),
     operation_id="a1111_img2img",
 )

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from api import context
 from api.a1111 import checkpoints
 from api.a1111.names import SAMPLER, SCHEDULER
+from api.a1111.schemas import Checkpoint, MemoryOut
 from api.board import CardFacts
 from api.errors import Refusal
 
@@ -83,7 +84,7 @@ for _path, _message in REFUSED.items():
     _refused_route(_path, _message)
 
 
-@router.get("/sdapi/v1/sd-models", operation_id="a1111_sd_models")
+@router.get("/sdapi/v1/sd-models", response_model=list[Checkpoint], operation_id="a1111_sd_models")
 async def models(request: Request) -> Response:
     """The models that draw pictures."""
     catalog = await context.of(request).board.catalog()
@@ -103,7 +104,7 @@ async def ping() -> Response:
     return JSONResponse({})
 
 
-@router.get("/sdapi/v1/memory", operation_id="a1111_memory")
+@router.get("/sdapi/v1/memory", response_model=MemoryOut, operation_id="a1111_memory")
 async def memory(request: Request) -> Response:
     """Bytes of the computer's memory, and of the card's as `cuda`."""
     cards = await context.of(request).board.cards()

@@ -13,12 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api import auth, context
 from api.a1111 import checkpoints
+from api.a1111.schemas import nulls_are_fine
 from api.asked import warning_header
 from api.context import Context
 from api.errors import Refusal
 from api.limits import read_json
 from api.openai.faults import wrong_type
 from api.openai.request import validated
+from api.respond import body_schema, errors
 from tasks import keys
 from tasks.connection import replies
 from tasks.errors import ModelUnusable, UnknownModel
@@ -55,6 +57,22 @@ class Options(BaseModel):
         return None if self.format is PictureFormat.PNG else self.jpeg_quality
 
 
+class OptionsIn(Options):
+    """Some of the options; null is one that was not sent."""
+
+    model_config = ConfigDict(json_schema_extra=nulls_are_fine)
+
+
+class OptionsTold(Options):
+    """All of them, and what clients look at that has one value here."""
+
+    sd_checkpoint_hash: str | None
+    sd_vae: str
+    CLIP_stop_at_last_layers: int
+    randn_source: str
+    enable_pnginfo: bool
+
+
 FIXED: dict[str, Any] = {
     "sd_vae": "None",
     "CLIP_stop_at_last_layers": 1,
@@ -88,7 +106,7 @@ async def current(shared: Context, owner: str) -> Options:
     return Options.model_validate({name.decode(): json.loads(value) for name, value in kept.items()})
 
 
-@router.get("/sdapi/v1/options", operation_id="a1111_options")
+@router.get("/sdapi/v1/options", response_model=OptionsTold, operation_id="a1111_options")
 async def show(request: Request) -> Response:
     """The options. Only the four that can be set, and a few that clients look at."""
     shared = context.of(request)
@@ -102,7 +120,13 @@ async def show(request: Request) -> Response:
     return JSONResponse(told)
 
 
-@router.post("/sdapi/v1/options", operation_id="a1111_set_options")
+@router.post(
+    "/sdapi/v1/options",
+    response_model=None,
+    responses=errors(404),
+    openapi_extra=body_schema(OptionsIn),
+    operation_id="a1111_set_options",
+)
 async def change(request: Request) -> Response:
     """Set options for all that come with this key; what means nothing here stands in `x-hearth-warnings`."""
     shared, owner = context.of(request), auth.owner(request)

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from api import context
-from api.a1111.schemas import PngInfoRequest
+from api.a1111.schemas import PngInfo, PngInfoRequest
 from api.limits import read_json
 from api.openai.request import validated
 from api.pictures import inputs
@@ -17,7 +17,12 @@ from tasks.pictures.texts import read_texts
 router = APIRouter(tags=["Automatic1111"])
 
 
-@router.post("/sdapi/v1/png-info", openapi_extra=body_schema(PngInfoRequest), operation_id="a1111_png_info")
+@router.post(
+    "/sdapi/v1/png-info",
+    response_model=PngInfo,
+    openapi_extra=body_schema(PngInfoRequest),
+    operation_id="a1111_png_info",
+)
 async def show(request: Request) -> Response:
     """The text in a picture file, whole, by keyword, and taken apart. All empty when there is none."""
     _, value = await read_json(request)

@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 from api import auth, context
 from api.a1111 import calls
 from api.a1111.calls import Going
-from api.a1111.schemas import ProgressAnswer, ProgressRequest
+from api.a1111.schemas import PendingTasks, ProgressAnswer, ProgressRequest, TaskProgress
 from api.context import Context
 from api.follow import place_of
 from api.limits import read_json
@@ -117,7 +117,10 @@ async def show(
 
 
 @router.post(
-    "/internal/progress", openapi_extra=body_schema(ProgressRequest), operation_id="a1111_task_progress"
+    "/internal/progress",
+    response_model=TaskProgress,
+    openapi_extra=body_schema(ProgressRequest),
+    operation_id="a1111_task_progress",
 )
 async def of_task(request: Request) -> Response:
     """How far one request is, by the `force_task_id` it was sent with."""
@@ -148,7 +151,7 @@ async def of_task(request: Request) -> Response:
     return JSONResponse(told)
 
 
-@router.get("/internal/pending-tasks", operation_id="a1111_pending_tasks")
+@router.get("/internal/pending-tasks", response_model=PendingTasks, operation_id="a1111_pending_tasks")
 async def pending(request: Request) -> Response:
     """The ids of the caller's requests of which nothing is drawn yet."""
     waiting = [
@@ -159,7 +162,7 @@ async def pending(request: Request) -> Response:
     return JSONResponse({"size": len(waiting), "tasks": waiting})
 
 
-@router.post("/sdapi/v1/interrupt", operation_id="a1111_interrupt")
+@router.post("/sdapi/v1/interrupt", response_model=dict[str, str], operation_id="a1111_interrupt")
 async def interrupt(request: Request) -> Response:
     """Stop the caller's current request: its pictures that are not done are cancelled, and it answers with
     those that are."""
@@ -170,7 +173,7 @@ async def interrupt(request: Request) -> Response:
     return JSONResponse({})
 
 
-@router.post("/sdapi/v1/skip", operation_id="a1111_skip")
+@router.post("/sdapi/v1/skip", response_model=None, operation_id="a1111_skip")
 async def skip(request: Request) -> Response:
     """Leave out the picture that is being drawn, and go on with the next one of the request."""
     shared = context.of(request)

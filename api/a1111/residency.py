@@ -12,22 +12,34 @@ from api import auth, context, stock
 from api.a1111 import checkpoints, options
 from api.errors import of_end, shutting_down
 from api.follow import Following
+from api.respond import errors
 from api.wait import ClientGone, Leaving, on_the_line, whole
 from tasks.events import Finished
 
 router = APIRouter(tags=["Automatic1111"])
 
 _CLIENT_CLOSED = 499
+_STATUSES = (400, 404, 409, 429, 504)
 
 
-@router.post("/sdapi/v1/unload-checkpoint", operation_id="a1111_unload_checkpoint")
+@router.post(
+    "/sdapi/v1/unload-checkpoint",
+    response_model=dict[str, str],
+    responses=errors(*_STATUSES),
+    operation_id="a1111_unload_checkpoint",
+)
 async def unload(request: Request) -> Response:
     """Take the model of the options off the card, and answer when that is done. Its next picture brings it
     back."""
     return await _done(request, "unload")
 
 
-@router.post("/sdapi/v1/reload-checkpoint", operation_id="a1111_reload_checkpoint")
+@router.post(
+    "/sdapi/v1/reload-checkpoint",
+    response_model=dict[str, str],
+    responses=errors(*_STATUSES),
+    operation_id="a1111_reload_checkpoint",
+)
 async def reload(request: Request) -> Response:
     """Bring the model of the options to the card, and answer when it is there."""
     return await _done(request, "load")

@@ -17,10 +17,21 @@ Picture = Annotated[
 ]
 
 
+def nulls_are_fine(schema: dict[str, Any]) -> None:
+    """For ``json_schema_extra``: says of every field that need not be sent that null may stand there."""
+    for name, field in schema["properties"].items():
+        if name in schema.get("required", ()):
+            continue
+        told = {word: field.pop(word) for word in ("title", "description", "default") if word in field}
+        form = dict(field)
+        field.clear()
+        field.update({"anyOf": [*form.get("anyOf", [form]), {"type": "null"}], **told})
+
+
 class Lax(BaseModel):
     """Deaf to names it does not know; null is a field that was not sent."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, json_schema_extra=nulls_are_fine)
 
     @model_validator(mode="before")
     @classmethod
@@ -143,6 +154,47 @@ class ProgressAnswer(BaseModel):
     state: ProgressState
     current_image: Annotated[str | None, Field(description="The newest preview, in base64.")]
     textinfo: str | None
+
+
+class TaskProgress(BaseModel):
+    """How far one request is; ``live_preview`` stands there when it is another than the client's."""
+
+    active: bool
+    queued: bool
+    paused: bool
+    completed: bool
+    progress: float | None
+    eta: float | None
+    live_preview: str | None
+    id_live_preview: int
+    textinfo: str
+
+
+class PendingTasks(BaseModel):
+    size: int
+    tasks: list[str]
+
+
+class Checkpoint(BaseModel):
+    title: str
+    model_name: str
+    hash: str | None
+    sha256: str | None
+    filename: str
+    config: str | None
+
+
+class MemoryOut(BaseModel):
+    """``error`` stands in the place of figures that are not known."""
+
+    ram: dict[str, int | str]
+    cuda: dict[str, dict[str, int] | str]
+
+
+class PngInfo(BaseModel):
+    info: str
+    items: dict[str, str]
+    parameters: dict[str, str]
 
 
 class ProgressRequest(Lax):

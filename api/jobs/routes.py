@@ -25,7 +25,8 @@ router = APIRouter(tags=["Jobs"])
 for part in (submit.router, batches.router, images.router):
     router.include_router(part)
 
-_EVENT_ID = re.compile(r"\d{1,20}-\d{1,20}")
+EVENT_ID = r"^[0-9]{1,20}-[0-9]{1,20}$"
+_EVENT_ID = re.compile(EVENT_ID)
 
 
 @router.get("/v1/jobs", response_model=JobList, responses=errors(400, 503), operation_id="list_jobs")
@@ -92,7 +93,9 @@ async def stop(request: Request, job_id: str) -> Response:
 async def follow(
     request: Request,
     job_id: str,
-    after: Annotated[str | None, Query(description="An event's `id`; what came behind it is sent.")] = None,
+    after: Annotated[
+        str | None, Query(pattern=EVENT_ID, description="An event's `id`; what came behind it is sent.")
+    ] = None,
 ) -> Response:
     """The job's journal as server-sent events: `id`, `event` (its type), `data` (JSON). Ends behind the
     terminal event. To resume, send the last `id` as `Last-Event-ID` or `after`. Comment lines tell the place

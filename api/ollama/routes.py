@@ -20,9 +20,10 @@ from api.ollama import names
 from api.ollama.answer import NDJSON, Answer, LineVoice, as_message, as_response
 from api.ollama.request import is_warm_up, wanted_chat, wanted_text
 from api.ollama.schemas import OllamaChat, OllamaEmbed, OllamaGenerate, OllamaShow
+from api.ollama.shapes import ChatTold, ResidentsOut, ShownOut, TagsOut, TextTold, VersionOut, lines_or
 from api.openai.request import Terms, validated
 from api.request_id import request_id
-from api.respond import body_schema
+from api.respond import body_schema, errors
 from tasks.board import Model
 from tasks.jobs import ChatJob, JobClass
 
@@ -30,6 +31,7 @@ router = APIRouter(tags=["Ollama"])
 
 OLLAMA_VERSION = "0.13.5"
 """The version whose API is spoken here: clients look at it to know what they may ask for."""
+_ASKED = (404, 409, 429, 504)
 _STAYS = timedelta(days=3650)
 """A resident has no date of departure: it leaves when another one needs its room. The field wants a date."""
 
@@ -44,22 +46,22 @@ async def root(request: Request) -> Response:
 
 
 @router.head("/api/version", include_in_schema=False)
-@router.get("/api/version", operation_id="ollama_version")
+@router.get("/api/version", response_model=VersionOut, operation_id="ollama_version")
 async def version() -> dict[str, str]:
     """The version of Ollama's API that is spoken here, and Hearth's own."""
     return {"version": OLLAMA_VERSION, "hearth": VERSION}
 
 
 @router.head("/api/tags", include_in_schema=False)
-@router.get("/api/tags", operation_id="ollama_tags")
-async def tags(request: Request) -> dict[str, Any]:
+@router.get("/api/tags", response_model=TagsOut, operation_id="ollama_tags")
+async def tags(request: Request) -> Response:
     """The models that can be chatted with."""
     catalog = await context.of(request).board.catalog()
-    return {"models": [_listed(model) for model in catalog.models if _is_usable(model)]}
+    return JSONResponse({"models": [_listed(model) for model in catalog.models if _is_usable(model)]})
 
 
-@router.get("/api/ps", operation_id="ollama_ps")
-async def ps(request: Request) -> dict[str, Any]:
+@router.get("/api/ps", response_model=ResidentsOut, operation_id="ollama_ps")
+async def ps(request: Request) -> Response:
     """The models on the cards now. They have no date of departure: `expires_at` lies far ahead."""
     board = context.of(request).board
     catalog, cards = await board.catalog(), await board.cards()
@@ -72,11 +74,17 @@ async def ps(request: Request) -> dict[str, Any]:
                 size = {"size": resident.size_bytes, "size_vram": resident.size_bytes}
                 more = {"expires_at": leaves, "context_length": resident.context or model.context or 0}
                 told.append({**_listed(model), **size, **more})
-    return {"models": told}
+    return JSONResponse({"models": told})
 
 
-@router.post("/api/show", openapi_extra=body_schema(OllamaShow), operation_id="ollama_show")
-async def show(request: Request) -> dict[str, Any]:
+@router.post(
+    "/api/show",
+    response_model=ShownOut,
+    responses=errors(404),
+    openapi_extra=body_schema(OllamaShow),
+    operation_id="ollama_show",
+)
+async def show(request: Request) -> Response:
     """One model: its family, context and capabilities."""
     _, value = await read_json(request)
     catalog = await context.of(request).board.catalog()
@@ -86,7 +94,7 @@ async def show(request: Request) -> dict[str, Any]:
     if model.context is not None:
         info[f"{architecture}.context_length"] = model.context
     parameters = "\n".join(f"{name:<30} {value:g}" for name, value in sorted(model.sampling.items()))
-    return {
+    told = {
         "modelfile": "",
         "parameters": parameters,
         "template": "",
@@ -95,9 +103,15 @@ async def show(request: Request) -> dict[str, Any]:
         "capabilities": _capabilities(model),
         "modified_at": _changed_at(model),
     }
+    return JSONResponse(told)
 
 
-@router.post("/api/chat", openapi_extra=body_schema(OllamaChat), operation_id="ollama_chat")
+@router.post(
+    "/api/chat",
+    responses={**lines_or(ChatTold), **errors(*_ASKED)},
+    openapi_extra=body_schema(OllamaChat),
+    operation_id="ollama_chat",
+)
 async def chat(request: Request) -> Response:
     """Answer a conversation: lines of JSON as they are made, or with `stream` false one object.
 
@@ -111,7 +125,12 @@ async def chat(request: Request) -> Response:
     return await _answered(request, job, Answer(job, fields.model, as_message, is_warm_up(fields)), fields)
 
 
-@router.post("/api/generate", openapi_extra=body_schema(OllamaGenerate), operation_id="ollama_generate")
+@router.post(
+    "/api/generate",
+    responses={**lines_or(TextTold), **errors(*_ASKED)},
+    openapi_extra=body_schema(OllamaGenerate),
+    operation_id="ollama_generate",
+)
 async def generate(request: Request) -> Response:
     """Answer a prompt, as the user's turn of a conversation; streams as `/api/chat` does."""
     shared = context.of(request)
@@ -122,7 +141,12 @@ async def generate(request: Request) -> Response:
     return await _answered(request, job, Answer(job, fields.model, as_response, is_warm_up(fields)), fields)
 
 
-@router.post("/api/embed", openapi_extra=body_schema(OllamaEmbed), operation_id="ollama_embed")
+@router.post(
+    "/api/embed",
+    responses=errors(404),
+    openapi_extra=body_schema(OllamaEmbed),
+    operation_id="ollama_embed",
+)
 @router.post("/api/embeddings", include_in_schema=False)
 async def embed(request: Request) -> Response:
     """Refused: none of the models makes embeddings."""

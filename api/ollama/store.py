@@ -18,13 +18,14 @@ from api.limits import read_json
 from api.ollama import names
 from api.ollama.answer import NDJSON
 from api.ollama.schemas import OllamaDelete, OllamaPull
+from api.ollama.shapes import StatusOut, lines_or
 from api.openai.request import validated
 from api.packages import shelf
 from api.packages.copying import Stopped
 from api.packages.pulls import Pull, known
 from api.packages.removal import remove
 from api.request_id import problem_of, request_id
-from api.respond import body_schema
+from api.respond import body_schema, errors
 from api.wait import ClientGone, Leaving, on_the_line
 from tasks.board import Catalog
 from tasks.errors import ModelUnusable
@@ -35,7 +36,12 @@ _SUCCESS = {"status": "success"}
 _CLIENT_CLOSED = 499
 
 
-@router.post("/api/pull", openapi_extra=body_schema(OllamaPull), operation_id="ollama_pull")
+@router.post(
+    "/api/pull",
+    responses={**lines_or(StatusOut), **errors(404, 409, 507)},
+    openapi_extra=body_schema(OllamaPull),
+    operation_id="ollama_pull",
+)
 async def pull(request: Request) -> Response:
     """Bring a package from the catalogue of this machine; succeeds at once for a model that is here.
 
@@ -56,7 +62,13 @@ async def pull(request: Request) -> Response:
     return await _whole(request, shared, going)
 
 
-@router.delete("/api/delete", openapi_extra=body_schema(OllamaDelete), operation_id="ollama_delete")
+@router.delete(
+    "/api/delete",
+    response_class=Response,
+    responses=errors(404, 409, 429, 504),
+    openapi_extra=body_schema(OllamaDelete),
+    operation_id="ollama_delete",
+)
 async def delete(request: Request) -> Response:
     """Take a model off the card and remove its package from the models directory.
 

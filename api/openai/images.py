@@ -36,7 +36,7 @@ from tasks.submit import Idempotency
 router = APIRouter(prefix="/v1/images", tags=["OpenAI"])
 
 _CLIENT_CLOSED = 499
-_STATUSES = (400, 404, 409, 413, 415, 429, 503, 504, 507)
+_STATUSES = (400, 404, 409, 410, 413, 415, 429, 503, 504, 507)
 _DRAWN: dict[int | str, dict[str, Any]] = {
     200: {
         "model": ImagesOut,

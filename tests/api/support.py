@@ -41,7 +41,7 @@ from tasks.events import (
     ToolCall,
     Usage,
 )
-from tasks.jobs import ChatJob, FinishReason, ImageJob, JobId
+from tasks.jobs import ChatJob, FinishReason, ImageJob, JobId, ModelJob
 from tasks.made import Made
 from tasks.ownership import take_card
 from tests.api import painting
@@ -157,10 +157,15 @@ class StandIn:
     def _answer(self, claim: Claim) -> None:
         if isinstance(claim.job, ImageJob):
             painting.paint(claim, claim.job, ArtifactStore(self.settings.data_dir), self._stop)
-            return
-        if not isinstance(claim.job, ChatJob):
+        elif isinstance(claim.job, ModelJob):
+            claim.append(Finished(FinishReason.STOP, Usage(0, 0), Timings()))
+        elif isinstance(claim.job, ChatJob):
+            self._say(claim, claim.job)
+        else:
             raise TypeError(f"this worker has nothing for {claim.job.kind} jobs")
-        asked = claim.job.messages[-1].content
+
+    def _say(self, claim: Claim, job: ChatJob) -> None:
+        asked = job.messages[-1].content
         order, _, rest = asked.partition(" ")
         made, said = 0, Made()
         if asked == "too long":
@@ -171,13 +176,13 @@ class StandIn:
             time.sleep(float(rest))
         if order == "load":
             for done in (1, 2, 3):
-                claim.append(Loading(claim.job.model, done, 3))
+                claim.append(Loading(job.model, done, 3))
                 time.sleep(0.05)
         for made, piece in enumerate(self._pieces(order, rest, asked), start=1):
             verdict = claim.signals.between_steps()
             if verdict is not Verdict.GO_ON or self._stop.is_set():
                 break
-            delta = _delta(piece, made, claim.job, len(said.calls))
+            delta = _delta(piece, made, job, len(said.calls))
             said.add(delta)
             claim.append(delta)
         else:

@@ -15,7 +15,6 @@ import pytest
 import redis
 from PIL import Image
 
-from config.settings import Settings
 from tasks import keys
 from tasks.jobs import ImageJob, decode
 from tests.api.conftest import Served
@@ -30,12 +29,8 @@ def sdk(served: Served) -> Iterator[openai.OpenAI]:
 
 
 @pytest.fixture
-def worker(served: Served, settings: Settings, house: redis.Redis) -> Iterator[StandIn]:
-    """It keeps its files where the server looks for them."""
-    stand_in = StandIn(settings.model_copy(update={"data_dir": served.log.parent}))
-    stand_in.start()
-    yield stand_in
-    stand_in.stop()
+def worker(artist: StandIn) -> StandIn:
+    return artist
 
 
 def opened(b64_json: str | None) -> Image.Image:

@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from api.context import VERSION
+from api.errors import WEB_UI
 from api.jobs.schemas import CardList, QueueOut
 from config.settings import CHECKOUT, Settings
 from tasks import board, keys
@@ -182,7 +183,7 @@ async def test_the_openapi_document_points_at_what_is_there(client: httpx.AsyncC
         assert name not in ("HTTPValidationError", "ValidationError")
     pointed = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
     assert pointed <= set(document["components"]["schemas"])
-    for path in document["paths"].values():
-        for operation in path.values():
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
             assert operation["description"]
-            assert "422" not in operation["responses"]
+            assert "422" not in operation["responses"] or path.startswith(WEB_UI)

@@ -1,0 +1,19 @@
+"""Every answer is one that the OpenAPI document allows. For longer: ``./hearth bench contract``."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.contract import LENIENT, MAY_REFUSE, SHADED, explore
+from tests.api.conftest import Served
+from tests.api.support import StandIn
+
+
+@pytest.mark.timeout(240)
+def test_the_api_keeps_to_its_own_document(served: Served, artist: StandIn) -> None:
+    found = explore(served.url, examples=4, seed=20, phases=("examples", "coverage", "fuzzing"), brief=True)
+    assert "\n".join(found.faults.values()) == ""
+    assert found.cases > 1000
+    # What is excused by name is there to be excused.
+    known = set(found.names)
+    assert {*MAY_REFUSE, *LENIENT, *SHADED} <= known
