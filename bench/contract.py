@@ -35,6 +35,7 @@ MAY_REFUSE = (
     # What a model, a package or another field allows is not for a schema to say: these refuse what they
     # cannot honour with 400 and the field's name, and test_request.py and its like say what exactly.
     "create_chat_completion",
+    "create_response",
     "create_image",
     "edit_image",
     "vary_image",
@@ -61,6 +62,7 @@ SHADED = ("load_model", "unload_model")
 LARGE = (
     "submit_jobs",
     "create_chat_completion",
+    "create_response",
     "a1111_img2img",
     "a1111_txt2img",
     "edit_image",
@@ -175,7 +177,7 @@ def narrowed(document: dict[str, Any], url: str) -> dict[str, Any]:
 
 def _narrow(fields: dict[str, Any], known: dict[str, list[str]]) -> None:
     if "model" in fields and fields.keys() & {"messages", "prompt", "input"}:
-        kind = "model" if "messages" in fields or "options" in fields else "painter"
+        kind = "painter" if "size" in fields else "model"
         fields["model"] = {**fields["model"], "enum": known[kind]}
 
 
