@@ -37,15 +37,6 @@ def worker(settings: Settings, house: redis.Redis) -> Iterator[StandIn]:
 
 
 @pytest.fixture
-def artist(served: Served, settings: Settings, house: redis.Redis) -> Iterator[StandIn]:
-    """A worker that keeps its files where the server looks for them."""
-    stand_in = StandIn(settings.model_copy(update={"data_dir": served.log.parent}))
-    stand_in.start()
-    yield stand_in
-    stand_in.stop()
-
-
-@pytest.fixture
 async def client(settings: Settings, house: redis.Redis) -> AsyncIterator[httpx.AsyncClient]:
     """The application in this process. Streams arrive whole: this transport waits for their end."""
     async with client_of(settings) as made:

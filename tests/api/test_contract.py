@@ -10,7 +10,7 @@ from tests.api.support import StandIn
 
 
 @pytest.mark.timeout(240)
-def test_the_api_keeps_to_its_own_document(served: Served, artist: StandIn) -> None:
+def test_the_api_keeps_to_its_own_document(served: Served, bulk_worker: StandIn) -> None:
     found = explore(served.url, examples=4, seed=20, phases=("examples", "coverage", "fuzzing"), brief=True)
     assert "\n".join(found.faults.values()) == ""
     assert found.cases > 1000

@@ -29,8 +29,8 @@ def sdk(served: Served) -> Iterator[openai.OpenAI]:
 
 
 @pytest.fixture
-def worker(artist: StandIn) -> StandIn:
-    return artist
+def worker(bulk_worker: StandIn) -> StandIn:
+    return bulk_worker
 
 
 def opened(b64_json: str | None) -> Image.Image:
