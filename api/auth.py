@@ -40,13 +40,17 @@ ADMIN_ROUTES = frozenset(
     }
 )
 """What changes the house for everybody: only for keys with the scope ``admin``."""
-_OWNER = "hearth.owner"
+_CALLER = "hearth.caller"
 
 
 @dataclass(frozen=True, slots=True)
-class _Caller:
+class Caller:
+    """Who asks. The limits are the key's own; None leaves them to the settings."""
+
     owner: str
     is_admin: bool
+    per_minute: int | None = None
+    tokens_per_minute: int | None = None
 
 
 class Keys:
@@ -73,10 +77,10 @@ class Keys:
             if not caller.is_admin and (scope["method"], scope["path"]) in ADMIN_ROUTES:
                 await _forbidden(scope["path"])(scope, receive, send)
                 return
-            scope[_OWNER] = caller.owner
+            scope[_CALLER] = caller
         await self._app(scope, receive, send)
 
-    def _caller(self, scope: Scope) -> _Caller | None:
+    def _caller(self, scope: Scope) -> Caller | None:
         """Who asks; None when nobody may who does not show a key."""
         try:
             self._keyring.refresh()
@@ -85,20 +89,23 @@ class Keys:
             log.error("keys of the keyring open nothing: %s", error)
             is_open = False
         if is_open:
-            return _Caller(ANONYMOUS, is_admin=True)
+            return Caller(ANONYMOUS, is_admin=True)
         key = _key_of(scope)
         known = None if key is None else self._known(key)
         if known is None and scope["path"] in OPEN_PATHS:
-            return _Caller(ANONYMOUS, is_admin=False)
+            return Caller(ANONYMOUS, is_admin=False)
         return known
 
-    def _known(self, key: bytes) -> _Caller | None:
+    def _known(self, key: bytes) -> Caller | None:
         digest = _digest(key)
         # Digests of one length: the time of the comparison tells nothing about the key.
         if self._digest is not None and hmac.compare_digest(digest, self._digest):
-            return _Caller(owner_of(digest), is_admin=True)
+            return Caller(owner_of(digest), is_admin=True)
         found = self._keyring.find(key)
-        return None if found is None else _Caller(owner_of(digest), found.scope is KeyScope.ADMIN)
+        if found is None:
+            return None
+        is_admin = found.scope is KeyScope.ADMIN
+        return Caller(owner_of(digest), is_admin, found.per_minute, found.tokens_per_minute)
 
 
 def _key_of(scope: Scope) -> bytes | None:
@@ -123,8 +130,12 @@ def owner_of(key_digest: bytes) -> str:
 
 
 def owner(request: Request) -> str:
-    name: str = request.scope[_OWNER]
-    return name
+    return caller_of(request.scope).owner
+
+
+def caller_of(scope: Scope) -> Caller:
+    caller: Caller = scope[_CALLER]
+    return caller
 
 
 def _digest(token: bytes) -> bytes:

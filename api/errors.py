@@ -40,6 +40,7 @@ FORMS: dict[str, Form] = {
     "size_unsupported": _REQUEST,
     "invalid_image": _REQUEST,
     "queue_full": Form(429, "rate_limit_error", retry_after_s=5),
+    "rate_limit_exceeded": Form(429, "rate_limit_error"),
     # Asked again by itself the same client would only be refused again.
     "would_time_out": Form(429, "rate_limit_error", auto_retry=False, retry_after_s=5),
     "starting": Form(503, "server_error", retry_after_s=2),

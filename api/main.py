@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from kombu import pools
 from kombu.exceptions import OperationalError
+from redis.asyncio import Redis
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -34,6 +35,7 @@ from api.openai import batches, chat, files, images, models
 from api.openai.request import refusal_of
 from api.openai.responses import routes as responses
 from api.packages.removal import tidy
+from api.rates import Rates
 from api.request_id import Guard
 from api.visitors import Visitors
 from config.keyring import Keyring
@@ -103,7 +105,7 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         exception_handlers={HTTPException: _http_error, RequestValidationError: _parameter_error},
-        middleware=_layers(settings),
+        middleware=_layers(settings, redis),
         # Nobody collects them, and they cost on every request.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
@@ -115,7 +117,7 @@ def create_app(settings: Settings) -> FastAPI:
     return made
 
 
-def _layers(settings: Settings) -> list[Middleware]:
+def _layers(settings: Settings, redis: Redis) -> list[Middleware]:
     """What every request goes through before it reaches a route, and every answer on its way back.
 
     The first is the outermost. Refusals are made further in than what dresses them: each bears the headers,
@@ -127,6 +129,7 @@ def _layers(settings: Settings) -> list[Middleware]:
         Middleware(Guard),  # errors of all that lies within become answers here
         Middleware(Visitors, settings),  # other people's web pages
         Middleware(Keys, settings, Keyring(settings.data_dir)),  # who asks
+        Middleware(Rates, settings, redis),  # how much
         Middleware(
             BodyCap,
             settings.limits.body_bytes,

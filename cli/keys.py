@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from cli.errors import CliError
 from cli.output import age, print_json, print_table
@@ -14,10 +16,18 @@ from config.keyring import Key, Keyring, KeyringError, Scope
 from config.settings import SettingsError, read_settings
 
 
-def add(name: str, data_dir: Path | None, *, is_admin: bool, as_json: bool) -> None:
+class Limits(TypedDict):
+    """What is set for one key; None leaves it to the settings, and without ``days`` it stays."""
+
+    days: float | None
+    per_minute: int | None
+    tokens_per_minute: int | None
+
+
+def add(name: str, data_dir: Path | None, limits: Limits, *, is_admin: bool, as_json: bool) -> None:
     """Print a new key to stdout, once; nobody can show it again."""
     with _told():
-        key, secret = _ring(data_dir).add(name, Scope.ADMIN if is_admin else Scope.INFER)
+        key, secret = _ring(data_dir).add(name, Scope.ADMIN if is_admin else Scope.INFER, **limits)
     if as_json:
         print_json({**_out(key), "key": secret})
         return
@@ -31,10 +41,27 @@ def ls(data_dir: Path | None, *, as_json: bool) -> None:
     if as_json:
         print_json([_out(key) for key in keys])
         return
-    rows = ((key.id, key.name, key.scope.value, age(key.created_at)) for key in keys)
     print_table(
-        ("id", "name", "scope", "age"), rows, empty="there are no keys: whoever reaches the server may ask"
+        ("id", "name", "scope", "age", "expires", "a minute"),
+        (
+            (key.id, key.name, key.scope.value, age(key.created_at), _expires(key), _a_minute(key))
+            for key in keys
+        ),
+        empty="there are no keys: whoever reaches the server may ask",
     )
+
+
+def _expires(key: Key) -> str:
+    if key.expires_at is None:
+        return "never"
+    return (
+        "has expired" if key.has_expired else time.strftime("%Y-%m-%d %H:%M", time.localtime(key.expires_at))
+    )
+
+
+def _a_minute(key: Key) -> str:
+    limits = {"requests": key.per_minute, "tokens": key.tokens_per_minute}
+    return ", ".join(f"{limit} {of}" for of, limit in limits.items() if limit is not None)
 
 
 def revoke(name: str, data_dir: Path | None, *, as_json: bool) -> None:
@@ -62,4 +89,6 @@ def _told() -> Iterator[None]:
 
 
 def _out(key: Key) -> dict[str, Any]:
-    return {"id": key.id, "name": key.name, "scope": key.scope, "created_at": key.created_at}
+    told = asdict(key)
+    del told["sha256"]
+    return told

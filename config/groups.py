@@ -134,6 +134,17 @@ class LimitSettings(_Group):
     """The longest ``Prefer: wait=N`` that is honoured."""
 
 
+class RateSettings(_Group):
+    """How much one API key may ask for within a minute; who asks without one counts as one. ``hearth keys add
+    --per-minute`` sets it for a key by itself."""
+
+    requests_per_minute: Count | None = None
+    """Requests that make jobs, however many each makes; one more is answered 429. Not set: any number."""
+    tokens_per_minute: Count | None = None
+    """Tokens of prompts and answers. They are counted when a job has ended: what is beyond delays the next
+    request. Not set: any number."""
+
+
 class ThermalSettings(_Group):
     """When the card is rested. All temperatures in °C of the card's own sensor. All but ``poll_s`` can be
     changed while Hearth runs: `PATCH /v1/device/thresholds`."""

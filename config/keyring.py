@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import secrets
 import time
@@ -16,6 +17,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 FILE = "keys.json"
 """In the data directory, readable by its owner alone."""
@@ -38,13 +40,22 @@ class KeyringError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key as it is kept. ``created_at`` is seconds since the epoch."""
+    """One key as it is kept. Times are seconds since the epoch; a key without ``expires_at`` stays until it
+    is revoked, one without limits of its own has those of the settings.
+    """
 
     id: str
     name: str
     sha256: str
     scope: Scope
     created_at: float
+    expires_at: float | None = None
+    per_minute: int | None = None
+    tokens_per_minute: int | None = None
+
+    @property
+    def has_expired(self) -> bool:
+        return self.expires_at is not None and time.time() >= self.expires_at
 
 
 class Keyring:
@@ -67,21 +78,41 @@ class Keyring:
         return self._stamp is not None
 
     def find(self, key: str | bytes) -> Key | None:
-        """The entry of a key, if it is one of them. Takes the same time for every wrong one."""
-        return self._keys.get(digest_of(key))
+        """The entry of a key that opens something now. Looked up by its hash: its time tells nothing."""
+        found = self._keys.get(digest_of(key))
+        return None if found is None or found.has_expired else found
 
     def refresh(self) -> None:
         """Read the file again if it has changed. Raises KeyringError."""
         if self._stamp != self._stamped():
             self._read()
 
-    def add(self, name: str, scope: Scope) -> tuple[Key, str]:
-        """Make a key; it is told once, here. Raises KeyringError."""
+    def add(
+        self,
+        name: str,
+        scope: Scope,
+        *,
+        days: float | None = None,
+        per_minute: int | None = None,
+        tokens_per_minute: int | None = None,
+    ) -> tuple[Key, str]:
+        """Make a key; it is told once, here. After ``days`` it opens nothing. Raises KeyringError."""
         if not 1 <= len(name.strip()) <= _NAME_CHARACTERS:
             raise KeyringError(f"a key's name should have 1 to {_NAME_CHARACTERS} characters")
+        for what, value in (("days", days), ("requests", per_minute), ("tokens", tokens_per_minute)):
+            if value is not None and not 0 < value < math.inf:
+                raise KeyringError(f"a key's {what} should be more than 0: leave it out for no limit")
         secret = PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
+        now_s = round(time.time(), 3)
         key = Key(
-            "key_" + secrets.token_hex(4), name.strip(), digest_of(secret), scope, round(time.time(), 3)
+            id="key_" + secrets.token_hex(4),
+            name=name.strip(),
+            sha256=digest_of(secret),
+            scope=scope,
+            created_at=now_s,
+            expires_at=None if days is None else now_s + days * 86400,
+            per_minute=per_minute,
+            tokens_per_minute=tokens_per_minute,
         )
         with self._changing():
             self._keys[key.sha256] = key
@@ -115,7 +146,7 @@ class Keyring:
             return
         try:
             kept = json.loads(self._path.read_text(encoding="utf-8"))["keys"]
-            keys = [Key(**{**fields, "scope": Scope(fields["scope"])}) for fields in kept]
+            keys = [_key(fields) for fields in kept]
         except OSError as error:
             raise KeyringError(f"{self._path} cannot be read: {error.strerror}") from None
         except (ValueError, KeyError, TypeError) as error:
@@ -139,14 +170,26 @@ class Keyring:
 
     def _write(self) -> None:
         fresh = self._path.with_name(f".{FILE}.{os.getpid()}")
-        document = {"v": 1, "keys": [asdict(key) for key in self]}
+        # What is not set is left out: so an older Hearth can read it.
+        kept = [{name: value for name, value in asdict(key).items() if value is not None} for key in self]
+        document = {"v": 1, "keys": kept}
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.fchmod(descriptor, 0o600)  # a file left behind by another umask keeps its mode
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(document, file, indent=2)
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(self._path)
         self._stamp = self._stamped()
+
+
+def _key(fields: dict[str, Any]) -> Key:
+    """One entry of the file. Raises ValueError, KeyError and TypeError for what is none of ours."""
+    key = Key(**{**fields, "scope": Scope(fields["scope"])})
+    numbers = (key.expires_at, key.per_minute, key.tokens_per_minute)
+    if not all(value is None or isinstance(value, int | float) for value in numbers):
+        raise ValueError(f"the limits of {key.id} are no numbers")
+    return key
 
 
 def digest_of(key: str | bytes) -> str:

@@ -29,6 +29,7 @@ from config.groups import (
     ModelSettings,
     Origin,
     QueueSettings,
+    RateSettings,
     RecoverySettings,
     ThermalSettings,
     VirtualCardSettings,
@@ -93,6 +94,7 @@ class Settings(BaseSettings):
 
     queue: QueueSettings = QueueSettings()
     limits: LimitSettings = LimitSettings()
+    rates: RateSettings = RateSettings()
     thermal: ThermalSettings = ThermalSettings()
     recovery: RecoverySettings = RecoverySettings()
     models: ModelSettings = ModelSettings()

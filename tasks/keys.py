@@ -41,6 +41,8 @@ and ETA.
 """
 ETA_ERRORS = PREFIX + "eta_errors"
 """LIST, newest first: by which share of its whole time the end that a job was told of was off."""
+WINDOWS = PREFIX + "rates"
+"""What the keys of the ``limits`` library begin with: the requests of each owner within the last minute."""
 CATALOG = PREFIX + "catalog"
 """STRING JSON, no TTL: the packages found, published by the monitor."""
 CARDS = PREFIX + "cards"
@@ -116,6 +118,11 @@ def bulks_of(owner_id: str) -> str:
 def clerk(batch_id: str) -> str:
     """STRING with TTL: an API process is at work on this batch."""
     return f"{PREFIX}clerk:{batch_id}"
+
+
+def spent(owner_id: str) -> str:
+    """LIST with TTL, newest first: ``ended at ms, tokens`` of the owner's jobs of the last minute."""
+    return f"{PREFIX}spent:{owner_id}"
 
 
 def idempotency(owner_id: str, key_sha256: str) -> str:

@@ -52,6 +52,7 @@ _KEYS = {
     "documents_of": keys.documents_of(""),
     "bulk": keys.bulk(""),
     "bulks_of": keys.bulks_of(""),
+    "spent": keys.spent(""),
 }
 
 _EVENTS: dict[str, events.Event] = {

@@ -19,13 +19,22 @@ def keys_add(
     is_admin: Annotated[
         bool, typer.Option("--admin", help="It may also pause queues, load models, change limits.")
     ] = False,
+    per_minute: Annotated[
+        int | None, typer.Option(help="Requests that make jobs it may send a minute.", min=1)
+    ] = None,
+    tokens_per_minute: Annotated[
+        int | None,
+        typer.Option(help="Tokens, of prompts and answers, that its jobs may take a minute.", min=1),
+    ] = None,
+    days: Annotated[float | None, typer.Option(help="It opens nothing any more after so many days.")] = None,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
     """Make a key and print it, once. From the first one on nobody may ask without."""
-    from cli.keys import add
+    from cli.keys import Limits, add
 
-    add(name, data_dir, is_admin=is_admin, as_json=as_json)
+    limits = Limits(days=days, per_minute=per_minute, tokens_per_minute=tokens_per_minute)
+    add(name, data_dir, limits, is_admin=is_admin, as_json=as_json)
 
 
 @app.command("ls")

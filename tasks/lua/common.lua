@@ -57,6 +57,17 @@ local function learn(job, queue, run_ms, now)
   end
 end
 
+-- Notes what a job has taken of its owner's tokens of this minute.
+local function charge(id, tokens, now)
+  if tokens == 0 then return end
+  local spent = K.spent .. redis.call('HGET', K.job .. id, 'owner')
+  redis.call('LPUSH', spent, whole(now) .. ' ' .. whole(tokens))
+  while now - tonumber(string.match(redis.call('LINDEX', spent, -1), '^%d+')) >= 60000 do
+    redis.call('RPOP', spent)
+  end
+  redis.call('EXPIRE', spent, 60)
+end
+
 -- One more record refers to a file.
 local function refer(path)
   redis.call('HINCRBY', K.files, path, 1)
