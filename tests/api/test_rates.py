@@ -42,7 +42,10 @@ FREE = {
     "/sdapi/v1/reload-checkpoint",
     "/sdapi/v1/skip",
     "/sdapi/v1/unload-checkpoint",
+    "/v1/batches/{batch_id}/cancel",
     "/v1/device/thresholds",
+    "/v1/files",
+    "/v1/files/{file_id}",
     "/v1/images/variations",
     "/v1/jobs/batches/{batch_id}/cancel",
     "/v1/jobs/{job_id}/cancel",
@@ -50,6 +53,8 @@ FREE = {
     "/v1/models/unload",
     "/v1/queue/pause",
     "/v1/queue/resume",
+    "/v1/responses/{response_id}",
+    "/v1/responses/{response_id}/cancel",
 }
 """Paths that change something, and make no jobs that answer anybody: what looks, polls, cancels, refuses, or
 is an administrator's."""
