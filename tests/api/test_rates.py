@@ -16,6 +16,7 @@ from config.groups import RateSettings
 from config.keyring import Keyring, Scope
 from config.settings import Settings
 from tasks import keys
+from tasks.connection import replies
 from tests.api.conftest import client_of
 from tests.api.routes import changing
 from tests.api.support import StandIn, ask, until
@@ -173,8 +174,8 @@ async def test_tokens_of_a_job_by_its_id_count_too(
         made = await client.post("/v1/jobs", json=ask("hello"), headers={"Prefer": "wait=20"})
         assert made.json()["state"] == "succeeded"
         assert (await client.post("/api/chat", json=ask("hello"))).status_code == 429
-        owner = made.json()["id"]
-        spent = keys.spent(house.hget(keys.job(owner), "owner").decode())
+        record = replies(house).hgetall(keys.job(made.json()["id"]))
+        spent = keys.spent(record[b"owner"].decode())
         assert 0 < house.ttl(spent) <= 60
         house.lpush(spent, f"{int(time.time() * 1000) - 59_000} 5", f"{int(time.time() * 1000) - 61_000} 9")
         house.lset(spent, 2, f"{int(time.time() * 1000) - 70_000} 6")
