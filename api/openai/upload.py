@@ -56,6 +56,8 @@ async def receive(request: Request, file: BinaryIO, most_bytes: int) -> Upload:
         raise Refusal("request_timeout", "the form did not arrive in time") from None
     except ClientDisconnect:
         raise Refusal("request_timeout", "the connection was closed before the form ended") from None
+    if not parts.is_whole:
+        raise Refusal("invalid_form", "the form cannot be read: its end is missing")
     if parts.upload.name is None:
         raise missing("file")
     return parts.upload
@@ -92,6 +94,7 @@ class _Parts:
 
     def __init__(self, most_bytes: int) -> None:
         self.upload = Upload()
+        self.is_whole = False
         self._most_bytes = most_bytes
         self._header, self._value = bytearray(), bytearray()
         self._disposition = b""
@@ -109,6 +112,7 @@ class _Parts:
             "on_headers_finished": self._end_headers,
             "on_part_data": self._on_data,
             "on_part_end": self._end,
+            "on_end": self._end_all,
         }
 
     def taken(self) -> bytes:
@@ -168,6 +172,9 @@ class _Parts:
     def _end(self) -> None:
         if not self._is_file:
             self.upload.fields[self._name] = self._text.decode("utf-8", "replace")
+
+    def _end_all(self) -> None:
+        self.is_whole = True
 
 
 def _plain(name: str) -> str:
