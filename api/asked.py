@@ -1,25 +1,26 @@
-"""A chat that somebody waits for: submitted, and its journal followed from before the first token on."""
+"""Chats that somebody waits for: submitted, and their journals followed from before the first token on."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from fastapi import Request, Response
 
 from api.context import Context
 from api.errors import Problem, Refusal, of_end, shutting_down
-from api.follow import Following, place_of
+from api.follow import Chorus, Following, place_of
 from api.stream import SSE, JournalStream, Voice
-from api.wait import ClientGone, Leaving, on_the_line, whole
+from api.wait import ClientGone, Leaving, on_the_line, wholes
 from tasks import records
 from tasks.cancel import cancel
 from tasks.events import Cancelled, Expired, Failed, Finished, Started
 from tasks.jobs import ChatJob, ImageJob, JobId
 from tasks.made import Made
-from tasks.submit import Idempotency, submit
+from tasks.submit import Idempotency, submit_many
 
 Kind = TypeVar("Kind", ChatJob, ImageJob)
 
@@ -37,16 +38,26 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """``keep``: the job goes on when nobody is on the line any more. ``place`` is its place in the queue."""
+    """The jobs of one request, more than one when it asked for several answers.
 
-    job: ChatJob
-    entries: Following
+    ``keep``: they go on when nobody is on the line any more. ``place`` is the first one's place in the queue.
+    """
+
+    jobs: tuple[ChatJob, ...]
+    entries: tuple[Following, ...]
     place: int | None
     keep: bool
 
     @property
+    def job(self) -> ChatJob:
+        return self.jobs[0]
+
+    @property
     def headers(self) -> dict[str, str]:
-        told = {"x-job-id": str(self.job.submission.id)}
+        ids = [str(job.submission.id) for job in self.jobs]
+        told = {"x-job-id": ids[0]}
+        if len(ids) > 1:
+            told["x-job-ids"] = ",".join(ids)
         if self.place is not None:
             told["x-queue-position"] = str(self.place)
         if self.job.submission.warnings:
@@ -54,11 +65,16 @@ class Asked:
         return told
 
     def stream(self, shared: Context, voice: Voice, request_id: str, media_type: str = SSE) -> Response:
-        """The answer as it is made, in the words of ``voice``."""
+        """The answers as they are made, in the words of ``voice``."""
+        entries = (
+            self.entries[0]
+            if len(self.entries) == 1
+            else Chorus(self.entries, partial(self._abandon, shared))
+        )
         return JournalStream(
             shared,
             self.job.submission.id,
-            self.entries,
+            entries,
             voice,
             request_id=request_id,
             headers=self.headers,
@@ -73,25 +89,44 @@ class Asked:
         on_start: Callable[[Started], None] = lambda _: None,
         problem_of: Callable[[Failed | Cancelled | Expired], Problem] = of_end,
     ) -> Answered | Response:
-        """The whole answer; or what is answered instead, when it failed or one of the two sides left.
+        """``all_told`` of the first, where there is one."""
+        told = await self.all_told(request, shared, on_start, problem_of)
+        return told if isinstance(told, Response) else told[0]
 
-        Unless it is to be kept, the job is cancelled when the client leaves, and when this process does: the
-        client will ask again by itself, and two jobs for one question would be one too many.
+    async def all_told(
+        self,
+        request: Request,
+        shared: Context,
+        on_start: Callable[[Started], None] = lambda _: None,
+        problem_of: Callable[[Failed | Cancelled | Expired], Problem] = of_end,
+    ) -> list[Answered] | Response:
+        """All answers; or what is answered instead, when one of them failed or one of the two sides left.
+
+        Unless they are to be kept, the jobs are cancelled when one of them fails, when the client leaves, and
+        when this process does: the client will ask again by itself, and two jobs for one question would be
+        one too many.
         """
-        waiting = asyncio.create_task(whole(self.entries, on_start))
+        waiting = asyncio.create_task(wholes(self.entries, on_start))
         try:
             told = await on_the_line(shared, request.receive, waiting)
         except (ClientGone, Leaving) as left:
-            if not self.keep:
-                await cancel(
-                    shared.redis, self.job.submission.id, reason="no_reader", settings=shared.settings
-                )
+            await self._abandon(shared)
             if isinstance(left, ClientGone):
                 return Response(status_code=_CLIENT_CLOSED, headers=self.headers)
             return self._response(shutting_down(), request)
-        if not isinstance(told.end, Finished):
-            return self._response(problem_of(told.end), request)
-        return Answered(told.made, told.end)
+        good: list[Answered] = []
+        for one in told:
+            if not isinstance(one.end, Finished):
+                if len(self.jobs) > 1:
+                    await self._abandon(shared)
+                return self._response(problem_of(one.end), request)
+            good.append(Answered(one.made, one.end))
+        return good
+
+    async def _abandon(self, shared: Context) -> None:
+        """Cancel what has not ended; those that wait first, so that none begins when another makes room."""
+        for job in () if self.keep else reversed(self.jobs):
+            await cancel(shared.redis, job.submission.id, reason="no_reader", settings=shared.settings)
 
     def _response(self, problem: Problem, request: Request) -> Response:
         response = problem.response(request.url.path)
@@ -102,19 +137,34 @@ class Asked:
 async def ask(
     request: Request, shared: Context, wanted: ChatJob, idempotency: Idempotency | None = None, *, keep: bool
 ) -> Asked:
-    """Submit ``wanted``, or find the job that an earlier request with this key became, and follow it.
+    """``ask_all`` for one job."""
+    return await ask_all(request, shared, [wanted], idempotency, keep=keep)
 
-    Raises JobError and Refusal.
+
+async def ask_all(
+    request: Request,
+    shared: Context,
+    wanted: Sequence[ChatJob],
+    idempotency: Idempotency | None = None,
+    *,
+    keep: bool,
+) -> Asked:
+    """Submit what is ``wanted``, or find the jobs that an earlier request with this key became, and follow.
+
+    Raises JobError and Refusal; then none of them was queued.
     """
-    accepted = await submit(shared.redis, wanted, shared.settings, idempotency)
-    job = wanted if not accepted.replayed else await earlier(shared, accepted.job_id, ChatJob)
-    entries = Following(shared, job.submission.id, renew=not keep)
+    accepted = await submit_many(shared.redis, wanted, shared.settings, idempotency)
+    jobs = tuple(wanted)
+    if accepted[0].replayed:
+        jobs = tuple([await earlier(shared, each.job_id, ChatJob) for each in accepted])
+    entries = tuple(Following(shared, job.submission.id, renew=not keep) for job in jobs)
     try:
-        place = await place_of(shared, job.submission.id)
+        place = await place_of(shared, jobs[0].submission.id)
     except BaseException:
-        await entries.aclose()
+        for each in entries:
+            await each.aclose()
         raise
-    return Asked(job, entries, place, keep)
+    return Asked(jobs, entries, place, keep)
 
 
 def keeps(request: Request) -> bool:

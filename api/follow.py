@@ -1,12 +1,15 @@
-"""A journal being followed, begun before anybody listens, and the place in the queue meanwhile."""
+"""Journals being followed, begun before anybody listens, and the place in the queue meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from api.context import Context
 from tasks import records
+from tasks.events import Finished, Terminal
 from tasks.journal import Entry
 
 
@@ -37,12 +40,76 @@ class Following:
         """Whether there is an entry; waits for the first one, or the end. Iterate afterwards."""
         return await self._first is not None
 
+    def is_last(self, entry: Entry) -> bool:
+        """Whether nothing is to come after ``entry``, which was the last one given."""
+        return isinstance(entry.event, Terminal)
+
     async def aclose(self) -> None:
         self._first.cancel()
         await asyncio.gather(self._first, return_exceptions=True)
         close = getattr(self._entries, "aclose", None)
         if close is not None:
             await close()
+
+
+@dataclass(frozen=True, slots=True)
+class Part(Entry):
+    """An entry of one of several journals that are told together; ``choice`` is which of them, from 0."""
+
+    choice: int
+
+
+class Chorus:
+    """Several journals followed as one, as their entries come.
+
+    It is over when all of them are, or with the first unhappy end: the others are abandoned then.
+    """
+
+    def __init__(self, followed: Sequence[Following], abandon: Callable[[], Awaitable[None]]) -> None:
+        self._followed = followed
+        self._abandon = abandon
+        self._waiting = {
+            asyncio.create_task(_next(aiter(each))): choice for choice, each in enumerate(followed)
+        }
+        self._come: deque[Part] = deque()
+
+    def __aiter__(self) -> Chorus:
+        return self
+
+    async def __anext__(self) -> Part:
+        while not self._come:
+            if not self._waiting:
+                raise StopAsyncIteration
+            await self._gather()
+        part = self._come.popleft()
+        if isinstance(part.event, Terminal) and not isinstance(part.event, Finished):
+            await self._abandon()
+        return part
+
+    def is_last(self, entry: Entry) -> bool:
+        """Whether nothing is to come after ``entry``, which was the last one given."""
+        if isinstance(entry.event, Terminal) and not isinstance(entry.event, Finished):
+            return True
+        return not self._waiting and not self._come
+
+    async def aclose(self) -> None:
+        for task in self._waiting:
+            task.cancel()
+        await asyncio.gather(*self._waiting, return_exceptions=True)
+        for each in self._followed:
+            await each.aclose()
+
+    async def _gather(self) -> None:
+        """Take what has come, at least one entry or end."""
+        done, _ = await asyncio.wait(self._waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            choice = self._waiting.pop(task)
+            entry = task.result()
+            if entry is None:
+                continue
+            self._come.append(Part(entry.id, entry.event, choice))
+            if not isinstance(entry.event, Terminal):
+                self._waiting[asyncio.create_task(_next(self._followed[choice]))] = choice
 
 
 async def _next(entries: AsyncIterator[Entry]) -> Entry | None:

@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 from api.board import CardFacts
 from api.context import Context
 from api.errors import Problem, shutting_down
-from api.follow import Following, place_of
+from api.follow import Chorus, Following, Part, place_of
 from api.request_id import problem_of
 from tasks import keys, pauses
 from tasks.board import Hold
@@ -92,7 +92,7 @@ class JournalStream(Response):
         self,
         context: Context,
         job_id: JobId,
-        entries: Following,
+        entries: Following | Chorus,
         voice: Voice,
         *,
         request_id: str,
@@ -143,7 +143,7 @@ class JournalStream(Response):
             async for entry in self._entries:
                 self._waiting.note(entry)
                 words = await self._voice.tell(entry) or self._aside(entry)
-                if is_terminal(entry.event):
+                if self._entries.is_last(entry):
                     # The end of the job and the end of the body leave in one write.
                     self._final = words
                     return
@@ -190,6 +190,9 @@ class _Waiting:
         self._told_s = time.monotonic()
 
     def note(self, entry: Entry) -> None:
+        """Of several jobs the first one's wait is told."""
+        if isinstance(entry, Part) and entry.choice:
+            return
         if isinstance(entry.event, Queued):
             self._is_queued = True
         elif isinstance(entry.event, Started) or is_terminal(entry.event):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from starlette.types import Receive
 from api.context import Context
 from api.follow import Following
 from api.stream import until_gone
-from tasks.events import Started, Terminal
+from tasks.events import Finished, Started, Terminal
 from tasks.made import Made
 
 T = TypeVar("T")
@@ -46,6 +46,20 @@ async def whole(entries: Following, on_start: Callable[[Started], None]) -> Told
             elif isinstance(entry.event, Terminal):
                 return Told(made, entry.event)
     raise RuntimeError("the journal ended without a terminal event. This is a bug.")
+
+
+async def wholes(entries: Sequence[Following], on_start: Callable[[Started], None]) -> list[Told]:
+    """Read several journals to their ends; when one ends unhappily, only what has ended until then."""
+    reading = [asyncio.create_task(whole(each, on_start)) for each in entries]
+    try:
+        for done in asyncio.as_completed(reading):
+            if not isinstance((await done).end, Finished):
+                break
+        return [each.result() for each in reading if each.done()]
+    finally:
+        for each in reading:
+            each.cancel()
+        await asyncio.gather(*reading, return_exceptions=True)
 
 
 async def on_the_line(context: Context, receive: Receive, work: asyncio.Task[T]) -> T:

@@ -115,6 +115,8 @@ class LimitSettings(_Group):
     """Messages in one conversation."""
     stop_strings: Count = 4
     """Stop strings in one request."""
+    choices: Annotated[int, Field(ge=1, le=128)] = 8
+    """Answers one chat or completion may ask for (``n``)."""
     metadata_pairs: Count = 16
     """Pairs of metadata on one job (keys up to 64, values up to 512 characters)."""
     jobs_per_request: Count = 1000

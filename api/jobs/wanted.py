@@ -14,7 +14,7 @@ from api.jobs.grid import Cell, cells
 from api.jobs.pictures import ImageJobRequest, drawing_of
 from api.jobs.schemas import JobRequest
 from api.openai.faults import json_name
-from api.openai.request import chat_job, job_class, validated
+from api.openai.request import chat_jobs, job_class, validated
 from api.pictures.drawing import image_jobs
 from api.pictures.inputs import InputPicture, Inputs
 from api.terms import Terms
@@ -110,7 +110,7 @@ class _Reading:
         model = resolve(self.catalog, fields.model, fields.kind)
         asked = JobClass(fields.job_class) if fields.job_class is not None else job_class(fields)
         own = replace(terms, job_class=asked, deadline_s=fields.deadline_s)
-        return [chat_job(fields, model, own, self.shared.settings)]
+        return [*chat_jobs(fields, model, own, self.shared.settings)]
 
     async def _pictures(self, cell: Cell, terms: Terms) -> list[Job]:
         fields = validated(ImageJobRequest, cell.body)

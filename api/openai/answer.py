@@ -6,12 +6,13 @@ Chunks are written by hand: hundreds a second pass here, all alike but for a pie
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
 
 from api.context import VERSION, Context
 from api.errors import Problem, of_end
+from api.follow import Part
 from api.stream import SseVoice, comment
 from tasks import records
 from tasks.events import (
@@ -38,12 +39,19 @@ Delta = tuple[str, str]
 
 
 class Answer:
-    """What all chunks and the whole body have in common; the card is known once the job has started."""
+    """What all chunks and the whole body have in common; the card is known once a job has started.
 
-    def __init__(self, context: Context, job: ChatJob) -> None:
-        self.job = job
+    Of several jobs, one for each choice, the first one gives its name to the whole.
+    """
+
+    def __init__(self, context: Context, *jobs: ChatJob) -> None:
+        self.jobs = jobs
         self._context = context
         self._card = ""
+
+    @property
+    def job(self) -> ChatJob:
+        return self.jobs[0]
 
     @property
     def id(self) -> str:
@@ -70,15 +78,18 @@ class Answer:
             "service_tier": "flex" if submission.job_class is JobClass.BATCH else "default",
         }
 
-    async def late(self) -> Made:
+    async def late(self, choice: int = 0) -> Made:
         """What an answer was whose journal is gone: the record keeps it longer, but no probabilities."""
-        record = await records.fetch(self._context.redis, self.job.submission.id)
+        record = await records.fetch(self._context.redis, self.jobs[choice].submission.id)
         return Made() if record is None else Made.kept(record.text, record.reasoning, record.calls)
 
 
 class ChunkVoice(SseVoice):
     """``stream.Voice`` of chat completions: role, thoughts, text, calls, finish, usage if asked for,
     ``[DONE]``.
+
+    Chunks of several choices come as they are made. Only a stream of one choice can be taken up again: only
+    its chunks have an id.
     """
 
     def __init__(self, answer: Answer, *, include_usage: bool) -> None:
@@ -86,16 +97,19 @@ class ChunkVoice(SseVoice):
         self._include_usage = include_usage
         self._head = ""
         self._tail = ',"usage":null}\n\n' if include_usage else "}\n\n"
-        self._has_said = False
+        self._opened: set[int] = set()
+        self._said: set[int] = set()
+        self._ends: dict[int, Finished] = {}
 
     async def tell(self, entry: Entry) -> bytes:
         event = entry.event
+        choice = entry.choice if isinstance(entry, Part) else 0
         if isinstance(event, TextDelta | ReasoningDelta | ToolCall):
-            return await self._say(_deltas_of(event), entry.id)
+            return await self._say(_deltas_of(event), entry.id, choice)
         if isinstance(event, Started):
             self._answer.started(event)
         elif isinstance(event, Finished):
-            return await self._finish(event, entry.id)
+            return await self._finish(event, entry.id, choice)
         elif isinstance(event, Failed | Cancelled | Expired):
             return self.fail(of_end(event))
         return b""
@@ -103,39 +117,47 @@ class ChunkVoice(SseVoice):
     def fail(self, problem: Problem) -> bytes:
         return b"data: " + json.dumps(problem.envelope()).encode() + b"\n\n"
 
-    async def _say(self, deltas: list[Delta], entry_id: str) -> bytes:
+    async def _say(self, deltas: list[Delta], entry_id: str, choice: int) -> bytes:
         """Chunks for what one event tells; the last of them has its id."""
         if not deltas:
             return b""
-        self._has_said = True
-        words = [await self._opening()]
-        words += [self._chunk(delta, "null", scores) for delta, scores in deltas]
-        words.insert(-1, f"id: {entry_id}\n")
+        self._said.add(choice)
+        words = [await self._opening(choice)]
+        words += [self._chunk(choice, delta, "null", scores) for delta, scores in deltas]
+        words.insert(-1, self._id(entry_id))
         return "".join(words).encode()
 
-    async def _finish(self, event: Finished, entry_id: str) -> bytes:
-        late = [] if self._has_said else _deltas_of_all(await self._answer.late())
-        text = await self._say(late, entry_id)
-        opening = await self._opening()
+    async def _finish(self, event: Finished, entry_id: str, choice: int) -> bytes:
+        late = [] if choice in self._said else _deltas_of_all(await self._answer.late(choice))
+        text = await self._say(late, entry_id, choice)
+        opening = await self._opening(choice)
         words = opening + "".join(comment(f"warning {each}").decode() for each in event.warnings)
-        words += f"id: {entry_id}\n" + self._chunk("{}", quoted(finish_reason(event.reason)))
+        words += self._id(entry_id) + self._chunk(choice, "{}", quoted(finish_reason(event.reason)))
+        self._ends[choice] = event
+        if len(self._ends) < len(self._answer.jobs):
+            return text + words.encode()
         if self._include_usage:
-            usage = json.dumps(usage_of(event.usage), separators=(",", ":"))
+            usage = json.dumps(usage_of(total_usage(self._ends.values())), separators=(",", ":"))
             words += f'{self._head}[],"usage":{usage}}}\n\n'
         return text + words.encode() + DONE
 
-    async def _opening(self) -> str:
-        """The chunk that names the role, once, before the first other one."""
-        if self._head:
+    async def _opening(self, choice: int) -> str:
+        """The chunk that names the role, once, before the choice's first other one."""
+        if choice in self._opened:
             return ""
-        common = await self._answer.common("chat.completion.chunk")
-        fields = json.dumps(common, separators=(",", ":"))[:-1]
-        self._head = f'data: {fields},"choices":'
-        return self._chunk('{"role":"assistant","content":""}', "null")
+        self._opened.add(choice)
+        if not self._head:
+            common = await self._answer.common("chat.completion.chunk")
+            fields = json.dumps(common, separators=(",", ":"))[:-1]
+            self._head = f'data: {fields},"choices":'
+        return self._chunk(choice, '{"role":"assistant","content":""}', "null")
 
-    def _chunk(self, delta: str, reason: str, scores: str = "null") -> str:
-        choice = f'[{{"index":0,"delta":{delta},"logprobs":{scores},"finish_reason":{reason}}}]'
-        return f"{self._head}{choice}{self._tail}"
+    def _id(self, entry_id: str) -> str:
+        return f"id: {entry_id}\n" if len(self._answer.jobs) == 1 else ""
+
+    def _chunk(self, choice: int, delta: str, reason: str, scores: str = "null") -> str:
+        told = f'[{{"index":{choice},"delta":{delta},"logprobs":{scores},"finish_reason":{reason}}}]'
+        return f"{self._head}{told}{self._tail}"
 
 
 def _deltas_of(event: TextDelta | ReasoningDelta | ToolCall) -> list[Delta]:
@@ -163,8 +185,14 @@ def _deltas_of_all(made: Made) -> list[Delta]:
     return told + [delta for index, call in enumerate(made.calls) for delta in _deltas_of_call(index, call)]
 
 
-async def body_of(answer: Answer, made: Made, end: Finished) -> dict[str, Any]:
-    """The whole answer as one body."""
+async def body_of(answer: Answer, told: Sequence[tuple[Made, Finished]]) -> dict[str, Any]:
+    """The whole answer as one body, a choice for each that was ``told``."""
+    choices = [_choice(index, made, end) for index, (made, end) in enumerate(told)]
+    usage = usage_of(total_usage([end for _, end in told]))
+    return {**await answer.common("chat.completion"), "choices": choices, "usage": usage}
+
+
+def _choice(index: int, made: Made, end: Finished) -> dict[str, Any]:
     content = made.text if made.text or not made.calls else None
     message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
     if made.reasoning:
@@ -174,13 +202,12 @@ async def body_of(answer: Answer, made: Made, end: Finished) -> dict[str, Any]:
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
             for call in made.calls
         ]
-    choice = {
-        "index": 0,
+    return {
+        "index": index,
         "message": message,
         "logprobs": logprobs_of(made.logprobs) if made.logprobs else None,
         "finish_reason": finish_reason(end.reason),
     }
-    return {**await answer.common("chat.completion"), "choices": [choice], "usage": usage_of(end.usage)}
 
 
 def logprobs_of(scores: Sequence[TokenLogprob]) -> dict[str, Any]:
@@ -203,6 +230,20 @@ def usage_of(usage: Usage) -> dict[str, Any]:
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
     }
+
+
+def total_usage(ends: Iterable[Finished]) -> Usage:
+    """Of several answers to one prompt: it is counted once, as it is with OpenAI.
+
+    What of it was in the cache is what the first to look found there; the others find all that it left.
+    """
+    each = [end.usage for end in ends]
+    return Usage(
+        each[0].prompt_tokens,
+        sum(usage.completion_tokens for usage in each),
+        min(usage.cached_tokens for usage in each),
+        sum(usage.reasoning_tokens for usage in each),
+    )
 
 
 def finish_reason(reason: FinishReason) -> str:

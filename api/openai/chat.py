@@ -9,13 +9,13 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from api import auth, context
-from api.asked import Asked, ask, keeps, warning_header
+from api.asked import Asked, ask_all, keeps, warning_header
 from api.board import resolve
 from api.context import Context
 from api.errors import Refusal
 from api.limits import read_json
 from api.openai.answer import Answer, ChunkVoice, body_of
-from api.openai.request import Terms, chat_job, job_class, validated
+from api.openai.request import Terms, chat_jobs, job_class, validated
 from api.openai.schemas import ChatCompletion, ChatRequest
 from api.patience import refuse_the_hopeless
 from api.request_id import request_id
@@ -41,7 +41,9 @@ async def create(request: Request) -> Response:
     end, and comment lines while the job waits (`: queued position=2`). Without, a client that closes the
     connection cancels its job; a stream's job is cancelled after a grace without readers.
     `x-hearth-keep: true` prevents both.
-    The job behind an answer stands in `x-job-id`; what had no effect stands in `x-hearth-warnings`.
+    With `n`, each choice is a job: they are accepted together or not at all, and when one fails, so does the
+    whole. The job behind an answer stands in `x-job-id` (the first one, and all of them in `x-job-ids`); what
+    had no effect stands in `x-hearth-warnings`.
     """
     shared = context.of(request)
     body, value = await read_json(request)
@@ -49,11 +51,11 @@ async def create(request: Request) -> Response:
     model = resolve(await shared.board.catalog(), fields.model, "chat")
     keep = keeps(request)
     terms = Terms(auth.owner(request), job_class(fields), has_reader=not keep)
-    wanted = chat_job(fields, model, terms, shared.settings)
+    wanted = chat_jobs(fields, model, terms, shared.settings)
     if not fields.stream and not keep:
-        await refuse_the_hopeless(request, shared, wanted)
-    asked = await ask(request, shared, wanted, idempotency(request, body), keep=keep)
-    answer = Answer(shared, asked.job)
+        await refuse_the_hopeless(request, shared, wanted[-1])
+    asked = await ask_all(request, shared, wanted, idempotency(request, body), keep=keep)
+    answer = Answer(shared, *asked.jobs)
     if fields.stream:
         options = fields.stream_options
         voice = ChunkVoice(answer, include_usage=bool(options and options.include_usage))
@@ -62,15 +64,19 @@ async def create(request: Request) -> Response:
 
 
 async def _whole(request: Request, shared: Context, answer: Answer, asked: Asked) -> Response:
-    told = await asked.told(request, shared, answer.started)
+    told = await asked.all_told(request, shared, answer.started)
     if isinstance(told, Response):
         return told
-    end = told.end
     headers = dict(asked.headers)
-    if end.warnings:
-        headers["x-hearth-warnings"] = warning_header((*answer.job.submission.warnings, *end.warnings))
-    made = told.made if told.made.token_ids else await answer.late()
-    return JSONResponse(await body_of(answer, made, end), headers=headers)
+    # The choices of one request mostly have the same to tell.
+    late = dict.fromkeys(warning for one in told for warning in one.end.warnings)
+    if late:
+        headers["x-hearth-warnings"] = warning_header((*answer.job.submission.warnings, *late))
+    whole = [
+        (one.made if one.made.token_ids else await answer.late(choice), one.end)
+        for choice, one in enumerate(told)
+    ]
+    return JSONResponse(await body_of(answer, whole), headers=headers)
 
 
 def idempotency(request: Request, body: bytes) -> Idempotency | None:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from api.errors import Refusal
+from api.openai.choices import choices
 from api.openai.faults import json_name, unsupported
 from api.openai.formats import wanted_schema
 from api.openai.messages import messages
@@ -65,8 +66,14 @@ def refusal_of(fault: ErrorDetails) -> Refusal:
     return Refusal(code, f"'{param}' should be {wanted}", param)
 
 
+def chat_jobs(request: ChatRequest, model: Model, terms: Terms, settings: Settings) -> list[ChatJob]:
+    """The jobs that ``request`` asks for, one for each choice. Raises as ``chat_job``."""
+    one = chat_job(request.model_copy(update={"n": None}), model, terms, settings)
+    return choices(one, request.n or 1, settings.limits)
+
+
 def chat_job(request: ChatRequest, model: Model, terms: Terms, settings: Settings) -> ChatJob:
-    """The job that ``request`` asks for.
+    """The job that ``request`` asks for where one answer is all that can be told.
 
     Raises:
         Refusal: a field holds what cannot be honoured, or what it may not hold.
@@ -109,10 +116,7 @@ def _refuse_certainly_too_long(turns: Sequence[Message], model: Model) -> None:
 
 
 _NEUTRAL: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "n": (
-        lambda value: value == 1,
-        "only one answer per request is supported; send several requests instead",
-    ),
+    "n": (lambda value: value == 1, "only one answer can be asked for here"),
     "functions": (lambda value: not value, "is not supported; use 'tools'"),
     "function_call": (lambda value: value in ("none", "auto"), "is not supported; use 'tool_choice'"),
     "modalities": (lambda value: value in ([], ["text"]), "only text can be answered"),

@@ -138,7 +138,9 @@ class ChatRequest(Wire):
     stop: Annotated[
         Stop, Field(description="Up to four strings that end the answer; they are not part of it.")
     ] = None
-    n: Annotated[int | None, Field(ge=1, le=128, description="Only 1.")] = None
+    n: Annotated[
+        int | None, Field(ge=1, le=128, description="So many choices, each with a seed of its own.")
+    ] = None
     metadata: Annotated[
         dict[str, str] | None, Field(description="Up to 16 pairs, kept with the job (64 and 512 characters).")
     ] = None

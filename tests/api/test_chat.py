@@ -385,7 +385,7 @@ async def test_what_nobody_foresaw_is_told_as_an_id(
     def explode(*_: object) -> None:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr("api.openai.chat.chat_job", explode)
+    monkeypatch.setattr("api.openai.chat.chat_jobs", explode)
     response = await client.post(CHAT, json=ask())
     assert response.status_code == 500
     error = _error(response)

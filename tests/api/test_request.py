@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from api.errors import Refusal
-from api.openai.request import Terms, chat_job, validated
+from api.openai.request import Terms, chat_jobs, validated
 from api.openai.schemas import ChatRequest
 from config.settings import Settings
 from tasks.errors import ContextTooLong
@@ -21,7 +21,7 @@ TERMS = Terms("anonymous", JobClass.CHAT)
 
 def _job(body: dict[str, Any], **model: Any) -> ChatJob:
     settings = Settings(redis_url=None)
-    return chat_job(validated(ChatRequest, body), replace(TINY, **model), TERMS, settings)
+    return chat_jobs(validated(ChatRequest, body), replace(TINY, **model), TERMS, settings)[0]
 
 
 def _refused(body: Any) -> tuple[str, str | None]:
@@ -45,7 +45,7 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}
 @pytest.mark.parametrize(
     ("fields", "code", "param"),
     [
-        ({"n": 2}, "unsupported_value", "n"),
+        ({"n": 9}, "invalid_value", "n"),
         ({"n": 0}, "invalid_value", "n"),
         ({"functions": [{}]}, "unsupported_value", "functions"),
         ({"function_call": {"name": "f"}}, "unsupported_value", "function_call"),

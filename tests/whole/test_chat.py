@@ -45,6 +45,21 @@ def long_winded(client: OpenAI) -> tuple[dict[str, Any], str]:
     raise AssertionError("no seed makes the demo model ramble")
 
 
+def test_choices_share_what_was_read_of_the_prompt(server: Stack, client: OpenAI) -> None:
+    hot: Any = {"temperature": 2.0, "max_tokens": 20, "seed": 11}
+    raw = client.chat.completions.with_raw_response.create(
+        model=MODEL, messages=[{"role": "user", "content": LONG}], n=3, **hot
+    )
+    told = [choice.message.content for choice in raw.parse().choices]
+    assert told[0] == ask(client, LONG, **hot)
+    assert len(set(told)) == 3
+    jobs = [httpx.get(f"{server.url}/v1/jobs/{job}").json() for job in raw.headers["x-job-ids"].split(",")]
+    for job in jobs[1:]:
+        # All but the last token, which is what the first choice of a token needs.
+        usage = job["usage"]
+        assert usage["cached_tokens"] >= usage["prompt_tokens"] - 1
+
+
 def test_the_sdk_streams_what_it_gets_in_one_piece_too(client: OpenAI) -> None:
     whole = ask(client, "What is Hearth?", temperature=0)
     assert "".join(pieces(client, "What is Hearth?", temperature=0)) == whole
