@@ -18,6 +18,7 @@ from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.errors import WEB_UI, Problem
+from config.groups import QueueSettings
 from config.keyring import Keyring, KeyringError
 from config.keyring import Scope as KeyScope
 from config.settings import Settings, is_loopback
@@ -136,6 +137,13 @@ def owner(request: Request) -> str:
 def caller_of(scope: Scope) -> Caller:
     caller: Caller = scope[_CALLER]
     return caller
+
+
+def may_go_ahead(request: Request, settings: QueueSettings) -> bool:
+    """Whether the jobs of who asks may be of the class ``priority``."""
+    if settings.priority_for == "admin":
+        return caller_of(request.scope).is_admin
+    return settings.priority_for == "all"
 
 
 def _digest(token: bytes) -> bytes:

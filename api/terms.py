@@ -37,7 +37,7 @@ class Terms:
     ) -> Submission:
         """A new job's own part, with a new id. Raises Refusal for metadata beyond its bounds."""
         now_ms = time.time_ns() // 1_000_000
-        deadline_s = self.deadline_s or _deadline_s(self.job_class, settings)
+        deadline_s = self.deadline_s or self._deadline_s(settings)
         return Submission(
             id=new_job_id(),
             owner=self.owner,
@@ -51,14 +51,16 @@ class Terms:
             warnings=warnings,
         )
 
-
-def _deadline_s(job_class: JobClass, settings: Settings) -> float:
-    queue = settings.queue
-    return {
-        JobClass.CHAT: queue.chat_deadline_s,
-        JobClass.IMAGE: queue.image_deadline_s,
-        JobClass.BATCH: queue.batch_deadline_s,
-    }[job_class]
+    def _deadline_s(self, settings: Settings) -> float:
+        queue = settings.queue
+        if self.job_class is JobClass.BATCH and self.has_reader:
+            return queue.flex_deadline_s
+        return {
+            JobClass.PRIORITY: queue.chat_deadline_s,
+            JobClass.CHAT: queue.chat_deadline_s,
+            JobClass.IMAGE: queue.image_deadline_s,
+            JobClass.BATCH: queue.batch_deadline_s,
+        }[self.job_class]
 
 
 def checked_metadata(pairs: Mapping[str, str], limits: LimitSettings) -> Mapping[str, str]:

@@ -48,6 +48,11 @@ class QueueSettings(_Group):
 
     chat_cap: Count = 32
     """Chat jobs that may wait or run at once; one more is answered 429."""
+    priority_cap: Count = 8
+    """Chat jobs that may wait or run ahead of the others at once (``service_tier`` priority)."""
+    priority_for: Literal["all", "admin", "none"] = "all"
+    """Whose chats may go ahead of the others': everybody's, those of keys with the scope ``admin``, or
+    nobody's. Where they may not, they are served as others are, and the answer says so."""
     image_cap: Count = 64
     """Picture jobs that may wait or run at once."""
     batch_cap: Count = 5000
@@ -72,6 +77,9 @@ class QueueSettings(_Group):
     """A picture job that has not ended after this long expires."""
     batch_deadline_s: Seconds = 86400.0
     """A batch job that has not ended after this long expires."""
+    flex_deadline_s: Seconds = 900.0
+    """A batch job that somebody waits for on the line (``service_tier`` flex, the background work of a chat
+    UI) expires after this long."""
     retention_s: Seconds = 7 * 86400.0
     """Records and files of ended jobs are kept this long."""
     retention_bytes: Count = 5_000_000_000

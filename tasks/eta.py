@@ -10,7 +10,12 @@ from tasks import steering
 from tasks.jobs import JobClass
 from tasks.steering import Facts, model_of
 
-GUESS_MS: Mapping[str, float] = {JobClass.CHAT: 10_000.0, JobClass.IMAGE: 30_000.0, JobClass.BATCH: 30_000.0}
+GUESS_MS: Mapping[str, float] = {
+    JobClass.PRIORITY: 10_000.0,
+    JobClass.CHAT: 10_000.0,
+    JobClass.IMAGE: 30_000.0,
+    JobClass.BATCH: 30_000.0,
+}
 """What one job takes as long as none of its queue has been measured."""
 
 

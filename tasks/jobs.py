@@ -27,8 +27,9 @@ class JobKind(StrEnum):
 
 
 class JobClass(StrEnum):
-    """The order of service: ``chat`` before ``image`` before ``batch``."""
+    """The order of service: ``priority`` before ``chat`` before ``image`` before ``batch``."""
 
+    PRIORITY = "priority"
     CHAT = "chat"
     IMAGE = "image"
     BATCH = "batch"

@@ -155,7 +155,12 @@ def _job_arguments(job: Job) -> list[bytes | str | float]:
 
 def _caps(settings: Settings) -> dict[JobClass, int]:
     queue = settings.queue
-    return {JobClass.CHAT: queue.chat_cap, JobClass.IMAGE: queue.image_cap, JobClass.BATCH: queue.batch_cap}
+    return {
+        JobClass.PRIORITY: queue.priority_cap,
+        JobClass.CHAT: queue.chat_cap,
+        JobClass.IMAGE: queue.image_cap,
+        JobClass.BATCH: queue.batch_cap,
+    }
 
 
 def _key_cap(settings: Settings) -> dict[str, int]:

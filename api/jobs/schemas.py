@@ -36,8 +36,12 @@ class JobRequest(ChatRequest):
 
     kind: Annotated[Literal["chat"], Field(description="What is to be done.")] = "chat"
     job_class: Annotated[
-        Literal["chat", "batch"] | None,
-        Field(alias="class", description="`batch` waits behind everybody else; default `chat`."),
+        Literal["priority", "chat", "batch"] | None,
+        Field(
+            alias="class",
+            description="`batch` waits behind everybody else, `priority` goes ahead where it may; "
+            "default `chat`.",
+        ),
     ] = None
     deadline_s: DeadlineS = None
     grid: GridIn = None
@@ -240,7 +244,8 @@ class ResumeRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     job_class: Annotated[
-        Literal["chat", "image", "batch"] | None, Field(alias="class", description="Left out: any.")
+        Literal["priority", "chat", "image", "batch"] | None,
+        Field(alias="class", description="Left out: any."),
     ] = None
     model: Annotated[str | None, Field(min_length=1, description="Left out: any.")] = None
 

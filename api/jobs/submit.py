@@ -56,7 +56,9 @@ async def create(request: Request) -> Response:
     """
     shared = context.of(request)
     body, value = await read_json(request)
-    asked = await wanted(value, await shared.board.catalog(), auth.owner(request), shared)
+    ahead = auth.may_go_ahead(request, shared.settings.queue)
+    catalog = await shared.board.catalog()
+    asked = await wanted(value, catalog, auth.owner(request), shared, may_go_ahead=ahead)
     await inputs.keep(asked.inputs, shared.files)
     accepted = await submit_many(shared.redis, asked.jobs, shared.settings, idempotency(request, body))
     ids = [each.job_id for each in accepted]

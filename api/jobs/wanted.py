@@ -37,13 +37,13 @@ class Wanted:
     is_set: bool
 
 
-async def wanted(value: Any, catalog: Catalog, owner: str, shared: Context) -> Wanted:
+async def wanted(value: Any, catalog: Catalog, owner: str, shared: Context, *, may_go_ahead: bool) -> Wanted:
     """The jobs that ``value`` asks for, in their order.
 
     Raises:
         Refusal, JobError: a field is at fault; ``param`` is its place in ``value``.
     """
-    reading = _Reading(shared, catalog, owner, Inputs(shared.settings.limits))
+    reading = _Reading(shared, catalog, owner, Inputs(shared.settings.limits), may_go_ahead)
     if isinstance(value, list):
         jobs = await reading.many(value)
     else:
@@ -62,6 +62,7 @@ class _Reading:
     catalog: Catalog
     owner: str
     inputs: Inputs
+    may_go_ahead: bool
     count: int = 0
 
     async def many(self, value: list[Any]) -> list[Job]:
@@ -108,7 +109,11 @@ class _Reading:
     async def _chat(self, cell: Cell, terms: Terms) -> list[Job]:
         fields = validated(JobRequest, cell.body)
         model = resolve(self.catalog, fields.model, fields.kind)
-        asked = JobClass(fields.job_class) if fields.job_class is not None else job_class(fields)
+        asked = job_class(fields, may_go_ahead=self.may_go_ahead)
+        if fields.job_class is not None:
+            asked = JobClass(fields.job_class)
+        if asked is JobClass.PRIORITY and not self.may_go_ahead:
+            raise Refusal("permission_denied", "this key's jobs may not go ahead of others", "class")
         own = replace(terms, job_class=asked, deadline_s=fields.deadline_s)
         return [*chat_jobs(fields, model, own, self.shared.settings)]
 

@@ -13,6 +13,7 @@ from typing import Any
 from api.context import VERSION, Context
 from api.errors import Problem, of_end
 from api.follow import Part
+from api.openai.tiers import tier_of
 from api.stream import SseVoice, comment
 from tasks import records
 from tasks.events import (
@@ -28,7 +29,7 @@ from tasks.events import (
     ToolCall,
     Usage,
 )
-from tasks.jobs import Call, ChatJob, FinishReason, JobClass, JobId
+from tasks.jobs import Call, ChatJob, FinishReason, JobId
 from tasks.journal import Entry
 from tasks.made import Made
 
@@ -75,7 +76,7 @@ class Answer:
             "created": submission.created_at_ms // 1000,
             "model": self.job.model,
             "system_fingerprint": await self.fingerprint(),
-            "service_tier": "flex" if submission.job_class is JobClass.BATCH else "default",
+            "service_tier": tier_of(submission.job_class),
         }
 
     async def late(self, choice: int = 0) -> Made:

@@ -50,7 +50,8 @@ async def create(request: Request) -> Response:
     fields = validated(ChatRequest, value)
     model = resolve(await shared.board.catalog(), fields.model, "chat")
     keep = keeps(request)
-    terms = Terms(auth.owner(request), job_class(fields), has_reader=not keep)
+    given = job_class(fields, may_go_ahead=auth.may_go_ahead(request, shared.settings.queue))
+    terms = Terms(auth.owner(request), given, has_reader=not keep)
     wanted = chat_jobs(fields, model, terms, shared.settings)
     if not fields.stream and not keep:
         await refuse_the_hopeless(request, shared, wanted[-1])

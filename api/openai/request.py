@@ -16,12 +16,14 @@ from api.openai.formats import wanted_schema
 from api.openai.messages import messages
 from api.openai.sampling import sampling, template_options, thinking
 from api.openai.schemas import ChatRequest
+from api.openai.tiers import job_class as job_class
+from api.openai.tiers import tier_warnings
 from api.openai.tools import tool_choice, tools
 from api.terms import Terms as Terms
 from config.settings import Settings
 from tasks.board import Model
 from tasks.errors import ContextTooLong
-from tasks.jobs import ChatJob, JobClass, Message
+from tasks.jobs import ChatJob, Message
 
 _WANTED = {
     "bool_type": "true or false",
@@ -83,7 +85,8 @@ def chat_job(request: ChatRequest, model: Model, terms: Terms, settings: Setting
     turns = messages(request.messages, model, settings.limits)
     _refuse_certainly_too_long(turns, model)
     offered = tools(request, model)
-    submission = terms.submission(settings, metadata=request.metadata, warnings=tuple(warnings(request)))
+    noted = (*warnings(request), *tier_warnings(request, terms.job_class))
+    submission = terms.submission(settings, metadata=request.metadata, warnings=noted)
     return ChatJob(
         submission,
         model.id,
@@ -153,8 +156,6 @@ def warnings(request: ChatRequest) -> Iterator[str]:
         yield "verbosity has no effect on this server"
     if request.store:
         yield "store has no effect: every job is kept for a while under its id, none is kept for good"
-    if request.service_tier in ("scale", "priority", "fast"):
-        yield f"service_tier {request.service_tier} is served as default"
     if request.stream_options is not None and not request.stream:
         yield "stream_options has no effect without stream"
     if request.stream_options is not None and request.stream_options.include_obfuscation:
@@ -163,7 +164,3 @@ def warnings(request: ChatRequest) -> Iterator[str]:
         yield "tools[].function.strict has no effect: the arguments of a call are the model's own"
     if any(turn.name for turn in request.messages):
         yield "messages[].name is not shown to the model"
-
-
-def job_class(request: ChatRequest) -> JobClass:
-    return JobClass.BATCH if request.service_tier == "flex" else JobClass.CHAT

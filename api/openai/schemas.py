@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
+from api.openai.tiers import Tier, TierGiven
+
 Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 Tokens = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
@@ -146,8 +148,11 @@ class ChatRequest(Wire):
     ] = None
     user: str | None = None
     service_tier: Annotated[
-        Literal["auto", "default", "flex", "scale", "priority", "fast"] | None,
-        Field(description="`flex` waits behind everybody else (class `batch`)."),
+        Tier | None,
+        Field(
+            description="`flex` waits behind everybody else (class `batch`), `priority` and `fast` go ahead "
+            "of other chats where this server lets them (class `priority`)."
+        ),
     ] = None
 
     frequency_penalty: Penalty | None = None
@@ -287,7 +292,7 @@ class ChatCompletion(BaseModel):
     system_fingerprint: Annotated[
         str, Field(description="Ends in `-virtual` when no real card made the answer.")
     ]
-    service_tier: Literal["default", "flex"]
+    service_tier: Annotated[TierGiven, Field(description="The one that was given.")]
     choices: list[ChatChoice]
     usage: UsageOut
 

@@ -25,7 +25,7 @@ def queue_show(
 
 
 JobClassOption = Annotated[
-    str | None, typer.Option("--class", help="Only chat, image or batch.", metavar="CLASS")
+    str | None, typer.Option("--class", help="Only priority, chat, image or batch.", metavar="CLASS")
 ]
 
 

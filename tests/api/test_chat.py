@@ -207,10 +207,10 @@ async def test_flex_waits_behind_everybody_else(client: httpx.AsyncClient, worke
 
 
 async def test_what_had_no_effect_stands_in_a_header(client: httpx.AsyncClient, worker: StandIn) -> None:
-    response = await client.post(CHAT, json=ask("say x", store=True, service_tier="priority"))
+    response = await client.post(CHAT, json=ask("say x", store=True, service_tier="scale"))
     told = response.headers["x-hearth-warnings"]
     assert "store" in told
-    assert "service_tier priority" in told
+    assert "service_tier scale" in told
     job = (await client.get(f"/v1/jobs/{response.headers['x-job-id']}")).json()
     assert len(job["warnings"]) == 2
 

@@ -218,7 +218,7 @@ def test_names_nobody_knows_are_ignored() -> None:
 def test_what_has_no_effect_is_reported() -> None:
     asked: dict[str, Any] = {
         "store": True,
-        "service_tier": "priority",
+        "service_tier": "scale",
         "verbosity": "high",
         "prediction": {"type": "content", "content": "x"},
         "prompt_cache_key": "k",

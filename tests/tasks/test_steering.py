@@ -14,7 +14,7 @@ def names(*queues: str) -> frozenset[QueueName]:
     return frozenset(QueueName(queue) for queue in queues)
 
 
-ALL = names("batch.a", "chat.a", "image.a", "chat.b", "batch.b", "image.b")
+ALL = names("priority.b", "batch.a", "chat.a", "image.a", "chat.b", "batch.b", "image.b")
 
 
 @pytest.mark.parametrize(
@@ -24,12 +24,12 @@ ALL = names("batch.a", "chat.a", "image.a", "chat.b", "batch.b", "image.b")
         pytest.param(Facts(queues=ALL, held="thermal"), (), id="held consumes nothing"),
         pytest.param(
             Facts(queues=ALL),
-            ("chat.a", "chat.b", "image.a", "image.b", "batch.a", "batch.b"),
-            id="chat before image before batch, by name",
+            ("priority.b", "chat.a", "chat.b", "image.a", "image.b", "batch.a", "batch.b"),
+            id="priority before chat before image before batch, by name",
         ),
         pytest.param(
             Facts(queues=ALL, paused=frozenset({"chat.a", "batch.b", "chat.gone"})),
-            ("chat.b", "image.a", "image.b", "batch.a"),
+            ("priority.b", "chat.b", "image.a", "image.b", "batch.a"),
             id="paused queues are left out",
         ),
         pytest.param(
@@ -44,7 +44,7 @@ def test_level(facts: Facts, expected: tuple[str, ...]) -> None:
 
 
 def test_a_model_has_a_queue_per_class_before_its_first_job() -> None:
-    assert queues_of(["m"], []) == names("chat.m", "image.m", "batch.m")
+    assert queues_of(["m"], []) == names("priority.m", "chat.m", "image.m", "batch.m")
 
 
 def test_queues_of_models_that_left_the_catalog_are_still_served() -> None:
