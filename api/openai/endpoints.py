@@ -26,7 +26,7 @@ from api.openai.faults import unsupported
 from api.openai.image_answer import Setting
 from api.openai.image_request import NAMES, drawing_of, quality_told
 from api.openai.image_schemas import ImageRequest
-from api.openai.request import chat_job, validated
+from api.openai.request import chat_jobs, validated
 from api.openai.responses import request as response_request
 from api.openai.responses.kept import of_record
 from api.openai.schemas import ChatRequest
@@ -76,17 +76,24 @@ async def _read_chat(asked: Asked) -> Sequence[Job]:
     if fields.logprobs:
         raise unsupported("logprobs", "probabilities are not kept long enough for a batch; leave it out")
     model = resolve(asked.catalog, fields.model, "chat")
-    return [chat_job(fields, model, asked.terms, asked.shared.settings)]
+    return chat_jobs(fields, model, asked.terms, asked.shared.settings)
 
 
 async def _tell_chat(ended: Ended) -> dict[str, Any]:
-    record, job = ended.records[0], ended.records[0].job
-    if not isinstance(job, ChatJob):
-        raise TypeError(f"{record.id} is no chat. This is a bug.")
-    answer = Answer(ended.shared, job)
-    answer.started(Started(record.attempt, record.card or ""))
-    made = Made.kept(record.text, record.reasoning, record.calls)
-    return await body_of(answer, made, finished(ended)[0])
+    answer = Answer(ended.shared, *chats_of(ended))
+    told = []
+    for record, end in zip(ended.records, finished(ended), strict=True):
+        answer.started(Started(record.attempt, record.card or ""))
+        told.append((Made.kept(record.text, record.reasoning, record.calls), end))
+    return await body_of(answer, told)
+
+
+def chats_of(ended: Ended) -> list[ChatJob]:
+    """The jobs of a line that asked for text. Raises TypeError when one is something else."""
+    jobs = [record.job for record in ended.records if isinstance(record.job, ChatJob)]
+    if len(jobs) != len(ended.records):
+        raise TypeError("a line that asked for text was answered by something else. This is a bug.")
+    return jobs
 
 
 async def _read_response(asked: Asked) -> Sequence[Job]:

@@ -42,6 +42,7 @@ async def kept(shared: Context, response: httpx.Response) -> list[JobRecord]:
     ("path", "body"),
     [
         (CHAT, ask("say Hel|lo")),
+        (CHAT, ask("say Hel|lo", n=3)),
         (CHAT, ask(make({"think": "hm"}, {"say": "there"}, {"call": ["look", "{}"]}), max_tokens=9)),
         (
             RESPONSES,
