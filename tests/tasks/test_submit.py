@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -22,7 +23,7 @@ from tests.tasks.conftest import Accept
 from tests.tasks.factory import field, journal_of, make_job, run_to_end
 
 
-def _capped(settings: Settings, **caps: int) -> Settings:
+def _capped(settings: Settings, **caps: Any) -> Settings:
     return settings.model_copy(update={"queue": QueueSettings(**caps)})
 
 
