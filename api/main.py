@@ -31,7 +31,7 @@ from api.jobs import routes as jobs
 from api.limits import BodyCap
 from api.ollama import routes as ollama
 from api.ollama import store as ollama_store
-from api.openai import batches, chat, files, images, models
+from api.openai import batches, chat, completions, files, images, models
 from api.openai.request import refusal_of
 from api.openai.responses import routes as responses
 from api.packages.removal import tidy
@@ -49,6 +49,7 @@ from tasks.journal import Journals
 _ROOMS = (
     chat,
     responses,
+    completions,
     images,
     files,
     batches,

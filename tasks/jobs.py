@@ -179,8 +179,20 @@ class AsResponse:
 
 
 @dataclass(frozen=True, slots=True)
+class RawPrompt:
+    """What a model is to go on from as it stands, without a chat template: a text, or its tokens.
+
+    ``suffix`` is what stands behind the answer: the model fills in what is between.
+    """
+
+    text: str = ""
+    token_ids: tuple[int, ...] = ()
+    suffix: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ChatJob:
-    """Answer ``messages`` with ``model``.
+    """Answer ``messages`` with ``model``; or, where there is ``raw``, go on from that instead.
 
     ``calls_once``: the answer ends behind its first call of a tool. ``json_schema``: the answer, but not the
     thoughts before it, is JSON that this schema allows. ``response``: it was asked for as a Response.
@@ -197,6 +209,7 @@ class ChatJob:
     thinking: Thinking = Thinking()
     json_schema: str | None = None
     response: AsResponse | None = None
+    raw: RawPrompt | None = None
     kind: Literal[JobKind.CHAT] = JobKind.CHAT
 
 

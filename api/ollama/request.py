@@ -14,14 +14,13 @@ from api.openai.request import Terms, chat_job, validated
 from api.openai.schemas import ChatRequest as NativeRequest
 from config.settings import Settings
 from tasks.board import Model
-from tasks.jobs import ChatJob
+from tasks.jobs import ChatJob, RawPrompt, Thinking
 
 _DURATION = re.compile(r"-?(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+|-?\d+(\.\d+)?")
 """Go's durations, and plain numbers in a string. Source: Go, time.ParseDuration."""
 _WARM_UP = "Hello"
 """The prompt of a job that only brings the model to the card; its one token is dropped."""
 _GENERATE_WITHOUT = {
-    "suffix": "no model here fills in the middle",
     "template": "a package has a template of its own",
     "context": "send the conversation to /api/chat instead",
     "images": "this model reads only text",
@@ -40,18 +39,30 @@ def wanted_chat(request: OllamaChat, model: Model, terms: Terms, settings: Setti
 
 
 def wanted_text(request: OllamaGenerate, model: Model, terms: Terms, settings: Settings) -> ChatJob:
-    """The prompt as a user's turn. Raises as ``wanted_chat``."""
+    """The prompt as a user's turn, or as it stands where that is asked for. Raises as ``wanted_chat``."""
     for name, why in _GENERATE_WITHOUT.items():
         if getattr(request, name):
             raise unsupported(name, why)
-    if request.raw:
-        raise unsupported("raw", "prompts go through the package's chat template")
-    if not request.prompt:
+    if is_warm_up(request):
         return warm_up(request, model, terms, settings)
+    if request.raw or request.suffix:
+        return _raw(request, model, terms, settings)
     turns = [{"role": "user", "content": request.prompt}]
     if request.system:
         turns.insert(0, {"role": "system", "content": request.system})
     return _job(request, {"messages": turns}, model, terms, settings)
+
+
+def _raw(request: OllamaGenerate, model: Model, terms: Terms, settings: Settings) -> ChatJob:
+    """The prompt as it stands, or the gap before the suffix: no template is put around either."""
+    if request.system:
+        raise unsupported("system", "a raw prompt has no system turn; put it into the prompt")
+    if request.think:
+        raise unsupported("think", "a raw prompt is gone on with as it stands; put the marks into it")
+    prompt, suffix = request.prompt or "", request.suffix or None
+    turn = {"role": "user", "content": prompt + (suffix or "")}
+    job = _job(request, {"messages": [turn]}, model, terms, settings)
+    return replace(job, messages=(), thinking=Thinking(), raw=RawPrompt(prompt, suffix=suffix))
 
 
 def warm_up(request: OllamaChat | OllamaGenerate, model: Model, terms: Terms, settings: Settings) -> ChatJob:
@@ -65,7 +76,9 @@ def warm_up(request: OllamaChat | OllamaGenerate, model: Model, terms: Terms, se
 
 
 def is_warm_up(request: OllamaChat | OllamaGenerate) -> bool:
-    return not (request.messages if isinstance(request, OllamaChat) else request.prompt)
+    if isinstance(request, OllamaChat):
+        return not request.messages
+    return not (request.prompt or request.suffix)
 
 
 def _job(

@@ -104,10 +104,12 @@ class OllamaGenerate(_Request):
 
     prompt: str | None = None
     system: str | None = None
-    suffix: str | None = None
+    suffix: Annotated[
+        str | None, Field(description="What stands behind the gap; for models that were made to fill one.")
+    ] = None
     template: str | None = None
     context: list[int] | None = None
-    raw: bool | None = None
+    raw: Annotated[bool | None, Field(description="Go on with the prompt as it stands.")] = None
     images: list[Any] | None = None
 
 

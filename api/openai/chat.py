@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from api import auth, context
-from api.asked import Asked, ask_all, keeps, warning_header
+from api.asked import Answered, Asked, ask_all, keeps, warning_header
 from api.board import resolve
 from api.context import Context
 from api.errors import Refusal
@@ -20,6 +21,8 @@ from api.openai.schemas import ChatCompletion, ChatRequest
 from api.patience import refuse_the_hopeless
 from api.request_id import request_id
 from api.respond import body_schema, errors
+from tasks.events import Finished
+from tasks.made import Made
 from tasks.submit import Idempotency
 
 router = APIRouter(tags=["OpenAI"])
@@ -68,6 +71,14 @@ async def _whole(request: Request, shared: Context, answer: Answer, asked: Asked
     told = await asked.all_told(request, shared, answer.started)
     if isinstance(told, Response):
         return told
+    whole, headers = await made_of(answer, told, asked)
+    return JSONResponse(await body_of(answer, whole), headers=headers)
+
+
+async def made_of(
+    answer: Answer, told: Sequence[Answered], asked: Asked
+) -> tuple[list[tuple[Made, Finished]], dict[str, str]]:
+    """What a body is made of, also when the journals of a repeated request have gone, and its headers."""
     headers = dict(asked.headers)
     # The choices of one request mostly have the same to tell.
     late = dict.fromkeys(warning for one in told for warning in one.end.warnings)
@@ -77,7 +88,7 @@ async def _whole(request: Request, shared: Context, answer: Answer, asked: Asked
         (one.made if one.made.token_ids else await answer.late(choice), one.end)
         for choice, one in enumerate(told)
     ]
-    return JSONResponse(await body_of(answer, whole), headers=headers)
+    return whole, headers
 
 
 def idempotency(request: Request, body: bytes) -> Idempotency | None:

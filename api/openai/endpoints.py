@@ -22,6 +22,9 @@ from api.board import resolve, resolve_or_default
 from api.context import Context
 from api.openai import image_answer
 from api.openai.answer import Answer, body_of
+from api.openai.completion_answer import TextAnswer, text_body
+from api.openai.completion_request import Echoes, completion_jobs
+from api.openai.completion_schemas import CompletionRequest
 from api.openai.faults import unsupported
 from api.openai.image_answer import Setting
 from api.openai.image_request import NAMES, drawing_of, quality_told
@@ -81,11 +84,7 @@ async def _read_chat(asked: Asked) -> Sequence[Job]:
 
 async def _tell_chat(ended: Ended) -> dict[str, Any]:
     answer = Answer(ended.shared, *chats_of(ended))
-    told = []
-    for record, end in zip(ended.records, finished(ended), strict=True):
-        answer.started(Started(record.attempt, record.card or ""))
-        told.append((Made.kept(record.text, record.reasoning, record.calls), end))
-    return await body_of(answer, told)
+    return await body_of(answer, _made(ended, answer))
 
 
 def chats_of(ended: Ended) -> list[ChatJob]:
@@ -111,6 +110,28 @@ async def _tell_response(ended: Ended) -> dict[str, Any]:
     if not isinstance(job, ChatJob):
         raise TypeError(f"{record.id} is no response. This is a bug.")
     return of_record(record, job)
+
+
+async def _read_text(asked: Asked) -> Sequence[Job]:
+    fields = validated(CompletionRequest, dict(asked.body))
+    if fields.logprobs is not None:
+        raise unsupported("logprobs", "probabilities are not kept long enough for a batch; leave it out")
+    model = resolve(asked.catalog, fields.model, "chat")
+    return completion_jobs(fields, model, asked.terms, asked.shared.settings)
+
+
+async def _tell_text(ended: Ended) -> dict[str, Any]:
+    fields = validated(CompletionRequest, dict(ended.body))
+    answer = TextAnswer(ended.shared, Echoes.of(fields), *chats_of(ended))
+    return await text_body(answer, _made(ended, answer))
+
+
+def _made(ended: Ended, answer: Answer) -> list[tuple[Made, Finished]]:
+    told = []
+    for record, end in zip(ended.records, finished(ended), strict=True):
+        answer.started(Started(record.attempt, record.card or ""))
+        told.append((Made.kept(record.text, record.reasoning, record.calls), end))
+    return told
 
 
 async def _read_image(asked: Asked) -> Sequence[Job]:
@@ -141,6 +162,7 @@ def finished(ended: Ended) -> list[Finished]:
 
 ENDPOINTS: dict[str, Endpoint] = {
     "/v1/chat/completions": Endpoint(_read_chat, _tell_chat),
+    "/v1/completions": Endpoint(_read_text, _tell_text),
     "/v1/images/generations": Endpoint(_read_image, _tell_image),
     "/v1/responses": Endpoint(_read_response, _tell_response),
 }

@@ -23,7 +23,7 @@ from api.terms import Terms as Terms
 from config.settings import Settings
 from tasks.board import Model
 from tasks.errors import ContextTooLong
-from tasks.jobs import ChatJob, Message
+from tasks.jobs import ChatJob
 
 _WANTED = {
     "bool_type": "true or false",
@@ -83,7 +83,7 @@ def chat_job(request: ChatRequest, model: Model, terms: Terms, settings: Setting
     """
     refuse_unsupported(request)
     turns = messages(request.messages, model, settings.limits)
-    _refuse_certainly_too_long(turns, model)
+    refuse_certainly_too_long([turn.content for turn in turns], model, "messages")
     offered = tools(request, model)
     noted = (*warnings(request), *tier_warnings(request, terms.job_class))
     submission = terms.submission(settings, metadata=request.metadata, warnings=noted)
@@ -101,20 +101,23 @@ def chat_job(request: ChatRequest, model: Model, terms: Terms, settings: Setting
     )
 
 
-def _refuse_certainly_too_long(turns: Sequence[Message], model: Model) -> None:
-    """Every token stands for at most ``longest_token_bytes``, and the answer needs room for one."""
+def refuse_certainly_too_long(texts: Sequence[str], model: Model, where: str) -> None:
+    """Every token stands for at most ``longest_token_bytes``, and the answer needs room for one.
+
+    Raises ContextTooLong, naming the field ``where``.
+    """
     if model.context is None or not model.longest_token_bytes:
         return
     room = model.context * model.longest_token_bytes
     # NFC is what tokenizers normalise to, and it may shorten a text: what seems too long is looked at twice.
-    if sum(len(message.content.encode()) for message in turns) < room:
+    if sum(len(text.encode()) for text in texts) < room:
         return
-    total = sum(len(unicodedata.normalize("NFC", message.content).encode()) for message in turns)
+    total = sum(len(unicodedata.normalize("NFC", text).encode()) for text in texts)
     if total >= room:
         raise ContextTooLong(
-            f"the messages hold {total} bytes: at least {-(-total // model.longest_token_bytes)} tokens, and "
+            f"{where} holds {total} bytes: at least {-(-total // model.longest_token_bytes)} tokens, and "
             f"'{model.id}' has a context of {model.context} tokens for prompt and answer together",
-            param="messages",
+            param=where,
         )
 
 

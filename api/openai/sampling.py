@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from api.errors import Refusal
 from api.openai.faults import invalid, wrong_type
-from api.openai.schemas import ChatRequest
+from api.openai.schemas import ChatRequest, SamplingIn
 from config.groups import LimitSettings
 from tasks.board import Model
 from tasks.jobs import Sampling, Thinking
@@ -24,6 +24,14 @@ Value = TypeVar("Value")
 
 def sampling(request: ChatRequest, model: Model, limits: LimitSettings) -> Sampling:
     """Raises Refusal, naming the field at fault."""
+    asked = request.max_completion_tokens or request.max_tokens
+    return chosen_by(request, model, limits, asked, _logprobs(request))
+
+
+def chosen_by(
+    request: SamplingIn, model: Model, limits: LimitSettings, max_tokens: int | None, logprobs: int | None
+) -> Sampling:
+    """Raises Refusal, naming the field at fault."""
     own = model.sampling
     top_k = max(_first(request.top_k, _whole(own.get("top_k")), _DEFAULTS.top_k), 0)
     top_p = _first(request.top_p, own.get("top_p"), _DEFAULTS.top_p)
@@ -32,7 +40,7 @@ def sampling(request: ChatRequest, model: Model, limits: LimitSettings) -> Sampl
     asked_repetition = _first(request.repetition_penalty, request.repeat_penalty, None)
     return Sampling(
         seed=secrets.randbits(63) if request.seed is None else request.seed,
-        max_tokens=request.max_completion_tokens or request.max_tokens or _whole(own.get("max_tokens")),
+        max_tokens=max_tokens or _whole(own.get("max_tokens")),
         temperature=_first(request.temperature, own.get("temperature"), _DEFAULTS.temperature),
         top_k=top_k,
         top_p=top_p,
@@ -50,7 +58,7 @@ def sampling(request: ChatRequest, model: Model, limits: LimitSettings) -> Sampl
             request.presence_penalty, own.get("presence_penalty"), _DEFAULTS.presence_penalty
         ),
         logit_bias=_logit_bias(request.logit_bias or {}),
-        logprobs=_logprobs(request),
+        logprobs=logprobs,
     )
 
 

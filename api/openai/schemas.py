@@ -103,24 +103,9 @@ class ResponseFormat(Wire):
     json_schema: NamedSchema | None = None
 
 
-class ChatRequest(Wire):
-    """A chat completion. What Hearth does not know is ignored; what it knows but cannot honour is refused, or
-    reported in `x-hearth-warnings`."""
+class SamplingIn(Wire):
+    """How the tokens of a text are to be chosen."""
 
-    model: Annotated[str, Field(min_length=1, description="Id or alias of a model of `GET /v1/models`.")]
-    messages: Annotated[
-        list[MessageIn], Field(min_length=1, description="The conversation, oldest turn first.")
-    ]
-    stream: Annotated[
-        bool | None, Field(description="Send the answer as server-sent events, as it is made.")
-    ] = None
-    stream_options: StreamOptions | None = None
-    max_completion_tokens: Annotated[Tokens | None, Field(description="At most so many tokens are made.")] = (
-        None
-    )
-    max_tokens: Annotated[
-        Tokens | None, Field(description="The older name; `max_completion_tokens` wins.")
-    ] = None
     temperature: Annotated[
         float | None,
         Field(
@@ -140,21 +125,6 @@ class ChatRequest(Wire):
     stop: Annotated[
         Stop, Field(description="Up to four strings that end the answer; they are not part of it.")
     ] = None
-    n: Annotated[
-        int | None, Field(ge=1, le=128, description="So many choices, each with a seed of its own.")
-    ] = None
-    metadata: Annotated[
-        dict[str, str] | None, Field(description="Up to 16 pairs, kept with the job (64 and 512 characters).")
-    ] = None
-    user: str | None = None
-    service_tier: Annotated[
-        Tier | None,
-        Field(
-            description="`flex` waits behind everybody else (class `batch`), `priority` and `fast` go ahead "
-            "of other chats where this server lets them (class `priority`)."
-        ),
-    ] = None
-
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
     repetition_penalty: Annotated[
@@ -175,6 +145,41 @@ class ChatRequest(Wire):
         Field(gt=0, le=1, allow_inf_nan=False, description="Locally typical sampling. Not OpenAI's."),
     ] = None
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]] | None = None
+
+
+class ChatRequest(SamplingIn):
+    """A chat completion. What Hearth does not know is ignored; what it knows but cannot honour is refused, or
+    reported in `x-hearth-warnings`."""
+
+    model: Annotated[str, Field(min_length=1, description="Id or alias of a model of `GET /v1/models`.")]
+    messages: Annotated[
+        list[MessageIn], Field(min_length=1, description="The conversation, oldest turn first.")
+    ]
+    stream: Annotated[
+        bool | None, Field(description="Send the answer as server-sent events, as it is made.")
+    ] = None
+    stream_options: StreamOptions | None = None
+    max_completion_tokens: Annotated[Tokens | None, Field(description="At most so many tokens are made.")] = (
+        None
+    )
+    max_tokens: Annotated[
+        Tokens | None, Field(description="The older name; `max_completion_tokens` wins.")
+    ] = None
+    n: Annotated[
+        int | None, Field(ge=1, le=128, description="So many choices, each with a seed of its own.")
+    ] = None
+    metadata: Annotated[
+        dict[str, str] | None, Field(description="Up to 16 pairs, kept with the job (64 and 512 characters).")
+    ] = None
+    user: str | None = None
+    service_tier: Annotated[
+        Tier | None,
+        Field(
+            description="`flex` waits behind everybody else (class `batch`), `priority` and `fast` go ahead "
+            "of other chats where this server lets them (class `priority`)."
+        ),
+    ] = None
+
     logprobs: Annotated[bool | None, Field(description="Tell how probable each token of the text was.")] = (
         None
     )

@@ -67,14 +67,14 @@ class Answer:
             ContextTooLong: the prompt leaves no room.
             InvalidJob: the template refuses the messages, or an option cannot be honoured.
         """
-        plan = _Plan(job, tokenizer)
+        plan = _Plan(job, tokenizer, geometry.vocab)
         prompt = plan.prompt.ids
         room = geometry.context - len(prompt)
         if room < 1:
             raise ContextTooLong(
                 f"the prompt has {len(prompt)} tokens; the context of {name} is {geometry.context} tokens, "
                 "prompt and answer together",
-                param="messages",
+                param="messages" if job.raw is None else "prompt",
             )
         wanted = job.sampling.max_tokens if job.sampling.max_tokens is not None else room
         if wanted > room:
@@ -169,25 +169,30 @@ class _Plan:
     markup: Markup
     guide: Guide
 
-    def __init__(self, job: ChatJob, tokenizer: ChatTokenizer) -> None:
+    def __init__(self, job: ChatJob, tokenizer: ChatTokenizer, vocab: int) -> None:
         self._job = job
         self._tokenizer = tokenizer
         self.warnings: list[str] = []
+        # What goes on from a raw prompt is text, whatever it looks like.
+        self._thinks = tokenizer.knows_thinking and job.raw is None
         self.requires_call = job.tool_choice not in (ToolChoice.AUTO, ToolChoice.NONE)
         tools = () if job.tool_choice == ToolChoice.NONE else job.tools
         if tools and not tokenizer.knows_tools:
             raise Unsupported(
                 "the model's chat template knows no tools, or not in Qwen's form", param="tools"
             )
-        self.prompt = tokenizer.prompt(job.messages, self._options(), tools)
+        if job.raw is None:
+            self.prompt = tokenizer.prompt(job.messages, self._options(), tools)
+        else:
+            self.prompt = tokenizer.raw(job.raw, vocab)
         self.markup = Markup(
             stop=job.sampling.stop,
-            thinks=tokenizer.knows_thinking,
+            thinks=self._thinks,
             in_thoughts=self.prompt.in_thoughts,
             tools=frozenset(tool.name for tool in tools),
             calls_once=job.calls_once,
         )
-        closing = tokenizer.encode(END_OF_THOUGHTS) if tokenizer.knows_thinking else []
+        closing = tokenizer.encode(END_OF_THOUGHTS) if self._thinks else []
         beginning = self._beginning(closing)
         self.guide = Guide(beginning, closing, self._budget())
 
@@ -197,7 +202,7 @@ class _Plan:
         if schema is None:
             return None
         opening = None
-        if self._tokenizer.knows_thinking and not self.prompt.in_thoughts and not self._closes_thoughts:
+        if self._thinks and not self.prompt.in_thoughts and not self._closes_thoughts:
             opening = self._tokenizer.single(OPEN_THOUGHTS)
         return Constraint(schema, self._tokenizer.vocabulary(vocab), opening)
 

@@ -17,7 +17,7 @@ from models.llm.markup import CLOSE_THOUGHTS, OPEN_THOUGHTS
 from models.llm.package import LlmPackage, knows_thinking, knows_tools
 from models.manifest import read_json
 from tasks.errors import InvalidJob, LoadFailed, Unsupported
-from tasks.jobs import Message, Tool
+from tasks.jobs import Message, RawPrompt, Tool
 
 _TURN_ENDS = (
     "<|im_end|>",
@@ -34,6 +34,15 @@ _TURN_ENDS = (
 
 _MARKS = (OPEN_THOUGHTS, CLOSE_THOUGHTS, OPEN_CALL, CLOSE_CALL)
 """Tokens that are read in an answer, also where the tokenizer would hide them as special ones."""
+
+
+_GAP_MARKS = (
+    ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),
+    ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),
+    ("<\uff5cfim\u2581begin\uff5c>", "<\uff5cfim\u2581hole\uff5c>", "<\uff5cfim\u2581end\uff5c>"),
+)
+"""What stands before the text, the gap, and the answer that fills it. Source: the model cards of
+Qwen2.5-Coder, StarCoder2 and DeepSeek-Coder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +117,38 @@ class ChatTokenizer:
         if not ids:
             raise InvalidJob("the messages come to nothing under the model's chat template", param="messages")
         return Prompt(ids, text.rstrip().endswith(OPEN_THOUGHTS))
+
+    def raw(self, prompt: RawPrompt, vocab: int) -> Prompt:
+        """A prompt that goes through no template; what the tokenizer puts before every text comes before it.
+
+        Raises:
+            Unsupported: there is a suffix, and the model was not made to fill in what stands before one.
+            InvalidJob: the prompt is nothing, or names tokens that a model with ``vocab`` logits has not.
+        """
+        ids = list(prompt.token_ids)
+        if not ids:
+            text = prompt.text if prompt.suffix is None else self._gap(prompt.text, prompt.suffix)
+            ids = self._begun(text)
+        strange = next((token for token in ids if not 0 <= token < vocab), None)
+        if strange is not None:
+            raise InvalidJob(
+                f"the prompt names the token {strange}; this model's are 0 to {vocab - 1}", param="prompt"
+            )
+        if not ids:
+            raise InvalidJob("the prompt is nothing: there is nothing to go on from", param="prompt")
+        return Prompt(ids, in_thoughts=False)
+
+    def _gap(self, before: str, after: str) -> str:
+        for prefix, suffix, middle in _GAP_MARKS:
+            if all(self._backend.token_to_id(mark) is not None for mark in (prefix, suffix, middle)):
+                return f"{prefix}{before}{suffix}{after}{middle}"
+        raise Unsupported("the model's tokenizer has no tokens to fill in a gap with", param="suffix")
+
+    def _begun(self, text: str) -> list[int]:
+        """``text`` with the tokens that begin every text, where it has them not already."""
+        plain = self.encode(text)
+        begun: list[int] = self._backend.encode(text, add_special_tokens=True).ids
+        return plain if plain and begun[:1] == plain[:1] else begun
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids

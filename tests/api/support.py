@@ -165,7 +165,7 @@ class StandIn:
             raise TypeError(f"this worker has nothing for {claim.job.kind} jobs")
 
     def _say(self, claim: Claim, job: ChatJob) -> None:
-        asked = job.messages[-1].content
+        asked = job.messages[-1].content if job.raw is None else job.raw.text
         order, _, rest = asked.partition(" ")
         made, said = 0, Made()
         if asked == "too long":

@@ -21,6 +21,7 @@ from tasks.records import JobRecord
 from tests.api.conftest import client_of
 from tests.api.support import StandIn, ask, make
 
+TEXT = "/v1/completions"
 CHAT, IMAGES, RESPONSES = "/v1/chat/completions", "/v1/images/generations", "/v1/responses"
 HI = {"model": "tiny-chat", "input": "hi"}
 TERMS = Terms("anonymous", JobClass.BATCH, batch="batch_" + "0" * 24, custom_id="row 1")
@@ -52,6 +53,7 @@ async def kept(shared: Context, response: httpx.Response) -> list[JobRecord]:
                 "store": False,
             },
         ),
+        (TEXT, {"model": "tiny-chat", "prompt": ["say Hel|lo", "say you"], "n": 2, "echo": True}),
         (IMAGES, {"prompt": "a", "size": "64x96", "seed": 5, "n": 2, "quality": "low"}),
         (IMAGES, {"prompt": "a", "response_format": "url", "output_format": "webp"}),
     ],
@@ -90,6 +92,8 @@ async def test_a_body_becomes_jobs_of_the_batch(settings: Settings, house: redis
     [
         (CHAT, ask("hi", temperature=9), "temperature"),
         (CHAT, ask("hi", logprobs=True), "logprobs"),
+        (TEXT, {"model": "tiny-chat", "prompt": "a", "logprobs": 1}, "logprobs"),
+        (TEXT, {"model": "tiny-chat", "prompt": ["a", 1]}, "prompt[1]"),
         (CHAT, {**ask("hi"), "model": "nobody"}, "model"),
         (RESPONSES, {**HI, "input": [{"role": "user", "content": 3}]}, "input[0].content"),
         (RESPONSES, {**HI, "include": ["message.output_text.logprobs"]}, "include"),

@@ -160,7 +160,7 @@ async def test_the_class_and_the_deadline_are_the_clients(client: httpx.AsyncCli
         ({"deadline_s": -5}, "deadline_s"),
         ({"deadline_s": 1e300}, "deadline_s"),
         ({"deadline_s": "1h"}, "deadline_s"),
-        ({"n": 2}, "n"),
+        ({"n": 9}, "n"),
     ],
 )
 async def test_a_field_at_fault_is_named(

@@ -14,7 +14,7 @@ from api.ollama.request import wanted_chat, wanted_text
 from api.ollama.schemas import OllamaChat, OllamaGenerate
 from api.openai.request import Terms, validated
 from config.settings import Settings, read_settings
-from tasks.jobs import ChatJob, JobClass, Sampling
+from tasks.jobs import ChatJob, JobClass, RawPrompt, Sampling
 from tests.api.support import TINY, StandIn
 
 TERMS = Terms("me", JobClass.CHAT)
@@ -142,7 +142,35 @@ def test_a_model_that_does_not_think_says_so_only_when_asked_to() -> None:
         wanted_chat(validated(OllamaChat, {**body, "think": True}), plain, TERMS, SETTINGS)
 
 
-@pytest.mark.parametrize("field", [{"suffix": "}"}, {"template": "x"}, {"raw": True}, {"context": [1]}])
+@pytest.mark.parametrize(
+    ("fields", "raw"),
+    [
+        ({"raw": True}, RawPrompt("hi")),
+        ({"suffix": "}"}, RawPrompt("hi", suffix="}")),
+        ({"raw": True, "suffix": "}"}, RawPrompt("hi", suffix="}")),
+        ({"prompt": "", "suffix": "}"}, RawPrompt("", suffix="}")),
+        ({"raw": False}, None),
+        ({"suffix": ""}, None),
+    ],
+)
+def test_a_raw_prompt_stays_as_it_stands(fields: dict[str, Any], raw: RawPrompt | None) -> None:
+    body = {"model": "tiny-chat", "prompt": "hi", "options": {"num_predict": 3}, "format": "json", **fields}
+    job = wanted_text(validated(OllamaGenerate, body), TINY, TERMS, SETTINGS)
+    assert job.raw == raw
+    assert (job.messages == ()) == (raw is not None)
+    assert job.sampling.max_tokens == 3
+    assert job.json_schema == '{"type":"object"}'
+
+
+@pytest.mark.parametrize("field", [{"system": "x"}, {"think": True}, {"think": "low"}])
+def test_what_a_raw_prompt_leaves_no_room_for_is_refused_by_name(field: dict[str, Any]) -> None:
+    request = validated(OllamaGenerate, {"model": "tiny-chat", "prompt": "hi", "raw": True, **field})
+    with pytest.raises(Refusal) as caught:
+        wanted_text(request, TINY, TERMS, SETTINGS)
+    assert caught.value.problem.param == next(iter(field))
+
+
+@pytest.mark.parametrize("field", [{"template": "x"}, {"context": [1]}, {"images": ["x"]}])
 def test_what_generate_cannot_do_is_refused_by_name(field: dict[str, Any]) -> None:
     request = validated(OllamaGenerate, {"model": "tiny-chat", "prompt": "hi", **field})
     with pytest.raises(Refusal) as caught:
