@@ -8,8 +8,9 @@ from typing import Any
 from api.errors import Problem, of_end
 from api.openai.responses.ids import response_id
 from api.openai.responses.names import FIXED, renamed
+from api.openai.tiers import tier_of
 from tasks.events import Cancelled, Expired, Failed, Finished, Terminal, Usage
-from tasks.jobs import AsResponse, ChatJob, FinishReason, JobClass, ToolChoice
+from tasks.jobs import AsResponse, ChatJob, FinishReason, ToolChoice
 
 QUEUED, IN_PROGRESS = "queued", "in_progress"
 
@@ -62,7 +63,7 @@ def told_once(job: ChatJob) -> dict[str, Any]:
         "prompt_cache_key": None,
         "reasoning": {"effort": None, "summary": None},
         "safety_identifier": None,
-        "service_tier": "flex" if submission.job_class is JobClass.BATCH else "default",
+        "service_tier": tier_of(submission.job_class),
         "store": terms.is_stored,
         "temperature": sampling.temperature,
         "text": {"format": {"type": "text"}},

@@ -78,9 +78,8 @@ class Wanted:
     previous: JobId | None
     warnings: tuple[str, ...]
 
-    @property
-    def job_class(self) -> JobClass:
-        return job_class(self.chat)
+    def job_class(self, *, may_go_ahead: bool) -> JobClass:
+        return job_class(self.chat, may_go_ahead=may_go_ahead)
 
     def job(self, model: Model, terms: Terms, settings: Settings) -> ChatJob:
         """Raises Refusal and ContextTooLong, as ``chat_job`` does."""

@@ -70,7 +70,8 @@ async def create(request: Request) -> Response:
     fields = asked_for.fields
     model = resolve(await shared.board.catalog(), fields.model, "chat")
     keep = keeps(request) or fields.background is True
-    terms = Terms(owner, asked_for.job_class, has_reader=not keep)
+    given = asked_for.job_class(may_go_ahead=auth.may_go_ahead(request, shared.settings.queue))
+    terms = Terms(owner, given, has_reader=not keep)
     job = asked_for.job(model, terms, shared.settings)
     key = idempotency(request, body)
     if fields.background and not fields.stream:
