@@ -189,8 +189,9 @@ class CardOwner:
 
         if self._residency.must_leave and self.card.traits.mix is Mix.REBOOT:
             try:
-                subprocess.run(command(self.card.info.id), timeout=LIMIT_S, check=False)
-            except (OSError, subprocess.TimeoutExpired) as error:
+                subprocess.run(command(self.card.info.id), timeout=LIMIT_S, check=True)
+                log.info("card %s is booted anew", self.card.info.id)
+            except (OSError, subprocess.SubprocessError) as error:
                 log.error("card %s could not be booted anew: %s", self.card.info.id, error)
 
     def _keep_beating(self) -> None:

@@ -57,6 +57,14 @@ def is_given_back(told: SimOptions) -> bool:
         state.close()
 
 
+def boots_of(told: SimOptions) -> int:
+    state = CardState.open(told.state)
+    try:
+        return state.orders().boots
+    finally:
+        state.close()
+
+
 async def test_a_job_is_answered_and_the_card_is_closed_in_order(
     home: House, told: SimOptions, axcl_library: Path
 ) -> None:
@@ -112,11 +120,12 @@ async def test_a_signal_to_the_child_waits_for_its_call(
     assert is_given_back(told)
 
 
+@pytest.mark.parametrize(("mix", "boots"), [("restart", 0), ("reboot", 1)])
 async def test_a_picture_after_a_chat_is_drawn_by_a_fresh_process(
-    home: House, told: SimOptions, axcl_library: Path
+    home: House, told: SimOptions, axcl_library: Path, mix: str, boots: int
 ) -> None:
     """Some SDKs drop the card otherwise; what stands for a network from ONNX here only takes memory."""
-    npu = start(home, axcl_library, told)
+    npu = start(home, axcl_library, told, HEARTH_AXCL__MIX=mix)
     chat = await home.submit()
     assert home.until_ended(chat) == "succeeded"
     before = npu.children()
@@ -126,6 +135,7 @@ async def test_a_picture_after_a_chat_is_drawn_by_a_fresh_process(
     assert home.drawn(picture) == 1
     assert npu.children() != before
     assert "is loaded by a fresh process" in npu.log
+    assert boots_of(told) == boots
     again = await home.submit()  # the other way round nothing is in the way
     after = npu.children()
     assert home.until_ended(again) == "succeeded"
