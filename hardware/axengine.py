@@ -16,12 +16,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hardware.base import Closing, behind
 from hardware.binding import Place, checked_feeds, pair, same_names, same_size
 from hardware.card import (
     NUMPY_DTYPES,
@@ -40,7 +40,7 @@ from hardware.card import (
     View,
 )
 from hardware.errors import CardLost, FeedMismatch, GraphRejected
-from hardware.host_memory import HostBuffer, resolve
+from hardware.host_memory import HostBuffer
 from hardware.lock import CardLock
 
 log = logging.getLogger("hearth.card")
@@ -77,7 +77,7 @@ def axengine_info(index: int) -> CardInfo:
     )
 
 
-class AxengineCard:
+class AxengineCard(Closing):
     """An AX650N through ``axengine``.
 
     Raises:
@@ -149,14 +149,6 @@ class AxengineCard:
                 graph.close()
             self._lost = f"{self.info.id} is closed"
         self._lock.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def begin(self) -> None:
         if self._lost is not None:
@@ -320,7 +312,7 @@ class AxengineStep:
 
     def _stand(self, place: _Bound, view: View) -> None:
         same_size(place, view.size_bytes)
-        place.buffer, place.offset_bytes = resolve(view, self._card), view.offset_bytes
+        place.buffer, place.offset_bytes = behind(view, self._card, HostBuffer), view.offset_bytes
         place.start = place.buffer.address + view.offset_bytes
         place.stop = place.start + view.size_bytes
 

@@ -9,16 +9,16 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn
 
 from config.groups import AxclSettings
 from hardware.axcl.abi import NORMAL_PAGES
 from hardware.axcl.codes import Doing, error_of
 from hardware.axcl.graph import AxclGraph, AxclStep, Loaded
 from hardware.axcl.library import Library, ffi
-from hardware.axcl.memory import AxclBuffer, Bus, Bytes
+from hardware.axcl.memory import AxclBuffer, Bus
 from hardware.axcl.session import Session, finish_calls_before_leaving
+from hardware.base import Bytes, Closing
 from hardware.card import (
     Array,
     CardInfo,
@@ -65,7 +65,7 @@ def device_path(directory: Path, info: CardInfo) -> Path:
     return directory / f"{info.id}.device"
 
 
-class AxclCard:
+class AxclCard(Closing):
     """An opened card. ``directory`` holds its lock, and the runtime's configuration and log; a load that
     leaves less than ``margin_bytes`` free is taken back.
 
@@ -212,14 +212,6 @@ class AxclCard:
             self._lost = f"{self.info.id} is closed"
         self._session.forget()
         self._lock.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     # What buffers, graphs and steps tell their card.
 

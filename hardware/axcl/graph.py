@@ -15,7 +15,8 @@ import numpy as np
 from hardware.axcl.abi import DTYPES
 from hardware.axcl.codes import Doing
 from hardware.axcl.library import Library, ffi
-from hardware.axcl.memory import AxclBuffer, resolve
+from hardware.axcl.memory import AxclBuffer
+from hardware.base import behind
 from hardware.binding import Place, checked_feeds, pair, same_names, same_size
 from hardware.card import Array, ShapeGroup, Tensors, TensorSpec, View
 from hardware.errors import FeedMismatch, GraphRejected
@@ -172,7 +173,7 @@ class AxclStep:
 
     def _stand(self, place: _Bound, view: View) -> None:
         same_size(place, view.size_bytes)
-        place.buffer = resolve(view, self._card)
+        place.buffer = behind(view, self._card, AxclBuffer)
         place.start = place.buffer.address + view.offset_bytes
         place.stop = place.start + view.size_bytes
 

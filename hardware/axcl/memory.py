@@ -8,16 +8,14 @@ import time
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hardware.axcl.abi import DEVICE_TO_DEVICE, DEVICE_TO_HOST, HOST_TO_DEVICE
+from hardware.base import BaseBuffer, Bytes, behind, bytes_into, bytes_of
 from hardware.card import Array, View
-from hardware.errors import CardLost, FeedMismatch
+from hardware.errors import CardLost
 
 if TYPE_CHECKING:
     from hardware.axcl.card import AxclCard
-
-Bytes = NDArray[np.uint8]
 
 STAGED_BYTES = 64 * 1024
 """Transfers up to this size go through the staging block. A larger one gains nothing from it."""
@@ -38,67 +36,29 @@ class Staging:
         self.pointer = int(self.bytes.ctypes.data)
 
 
-class AxclBuffer:
+class AxclBuffer(BaseBuffer["AxclCard"]):
     """A piece of CMM at ``address``."""
 
-    def __init__(self, card: AxclCard, address: int, size_bytes: int) -> None:
-        self._card = card
-        self.address = address
-        self.size_bytes = size_bytes
-        self.is_open = True
-
     def write(self, data: Array | bytes, offset_bytes: int = 0) -> None:
-        source = _bytes_of(data)
+        source = bytes_of(data)
         self.check(offset_bytes, source.size)
-        self._card.send(self.address + offset_bytes, source)
+        self.owner.send(self.address + offset_bytes, source)
 
     def read(self, offset_bytes: int, size_bytes: int) -> bytes:
         self.check(offset_bytes, size_bytes)
         target = np.empty(size_bytes, np.uint8)
-        self._card.fetch(target, self.address + offset_bytes)
+        self.owner.fetch(target, self.address + offset_bytes)
         return target.tobytes()
 
     def read_into(self, target: Array, offset_bytes: int = 0) -> None:
-        if not target.flags.c_contiguous or not target.flags.writeable:
-            raise FeedMismatch("read_into needs a writeable C-contiguous array")
+        bytes_into(target)
         self.check(offset_bytes, target.nbytes)
-        self._card.fetch(target, self.address + offset_bytes)
+        self.owner.fetch(target, self.address + offset_bytes)
 
     def copy_from(self, source: View, offset_bytes: int = 0) -> None:
         self.check(offset_bytes, source.size_bytes)
-        other = resolve(source, self._card)
-        self._card.copy(self.address + offset_bytes, other.address + source.offset_bytes, source.size_bytes)
-
-    def view(self, offset_bytes: int = 0, size_bytes: int | None = None) -> View:
-        size = self.size_bytes - offset_bytes if size_bytes is None else size_bytes
-        self.check(offset_bytes, size)
-        return View(self, offset_bytes, size)
-
-    def close(self) -> None:
-        if self.is_open:
-            self.is_open = False
-            self._card.release(self)
-
-    def belongs_to(self, card: AxclCard) -> bool:
-        return self._card is card
-
-    def check(self, offset_bytes: int, size_bytes: int) -> None:
-        """Raises FeedMismatch unless the bytes lie within this open buffer."""
-        if not self.is_open:
-            raise FeedMismatch(f"the buffer at {self.address:#x} is closed")
-        if offset_bytes < 0 or size_bytes < 0 or offset_bytes + size_bytes > self.size_bytes:
-            raise FeedMismatch(
-                f"bytes {offset_bytes} to {offset_bytes + size_bytes} leave a buffer of {self.size_bytes}"
-            )
-
-
-def resolve(view: View, card: AxclCard) -> AxclBuffer:
-    """The open buffer of this card behind ``view``, which lies within it. Raises FeedMismatch."""
-    buffer = view.buffer
-    if not isinstance(buffer, AxclBuffer) or not buffer.belongs_to(card):
-        raise FeedMismatch("the view belongs to another card")
-    buffer.check(view.offset_bytes, view.size_bytes)
-    return buffer
+        other = behind(source, self.owner, AxclBuffer)
+        self.owner.copy(self.address + offset_bytes, other.address + source.offset_bytes, source.size_bytes)
 
 
 class Bus:
@@ -184,9 +144,3 @@ class Bus:
             )
             spent_s += time.perf_counter() - began_s
         return staged_s, spent_s / times
-
-
-def _bytes_of(data: Array | bytes) -> Bytes:
-    if isinstance(data, np.ndarray):
-        return np.ascontiguousarray(data).reshape(-1).view(np.uint8)
-    return np.frombuffer(data, np.uint8)

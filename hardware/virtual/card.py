@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NoReturn, Protocol, Self
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
 from config.groups import VirtualCardSettings
+from hardware.base import Bytes, Closing
 from hardware.card import CardInfo, CardMemory, CardTraits, Counters, KvWrite, Prefill, Step
 from hardware.errors import CardLost, CardTimeout, FeedMismatch, GraphRejected, OutOfCardMemory
 from hardware.lock import CardLock
 from hardware.virtual.arena import Arena
 from hardware.virtual.clock import Clock, SystemClock
 from hardware.virtual.graph import OneShot, VirtualGraph, VirtualStep
-from hardware.virtual.memory import Bytes, VirtualBuffer
+from hardware.virtual.memory import VirtualBuffer
 from hardware.virtual.meter import Meter
 from hardware.virtual.state import CardState, Fault, lock_path
 from hardware.virtual.timing import TIMINGS, Pace
@@ -45,7 +45,7 @@ def virtual_info(options: VirtualCardSettings, index: int = 0) -> CardInfo:
     )
 
 
-class VirtualCard:
+class VirtualCard(Closing):
     """An opened virtual card. ``state_dir`` holds its lock and what others may know of it.
 
     Raises:
@@ -176,14 +176,6 @@ class VirtualCard:
             self._lost = f"{self._info.id} is closed"
         self._state.close()
         self._lock.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     # What buffers, graphs and steps tell their card.
 

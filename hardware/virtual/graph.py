@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hardware.base import Bytes, behind
 from hardware.binding import Place, checked_feeds, pair, same_names, same_size
 from hardware.card import Array, ShapeGroup, Tensors, View
 from hardware.errors import FeedMismatch, GraphRejected
 from hardware.virtual.format import read_groups
-from hardware.virtual.memory import Bytes, VirtualBuffer, resolve
+from hardware.virtual.memory import VirtualBuffer
 from hardware.virtual.session import Feed, Feeds, open_session, resolve_groups
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ class VirtualStep:
 
     def _fitting(self, slot: Slot, view: View) -> VirtualBuffer:
         same_size(slot, view.size_bytes)
-        return resolve(view, self._card)
+        return behind(view, self._card, VirtualBuffer)
 
     def _attach(self, slot: Slot) -> None:
         """Tell onnxruntime where the tensor is: nothing to tell when a row merely moves within its cache."""
