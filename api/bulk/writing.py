@@ -12,6 +12,7 @@ import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any, BinaryIO, Literal
 
 from api.bulk.lines import Line, Reader, TooLong
@@ -30,7 +31,7 @@ from tasks.jobs import JobId, JobState
 from tasks.records import JobRecord
 
 _AT_ONCE = 20
-"""Requests whose records are read in one trip."""
+"""Requests whose records are read in one trip, and whose lines are written together."""
 
 _LOST = Problem("internal_error", "what became of this request is no longer known")
 _CANCELLED = {
@@ -67,10 +68,10 @@ async def write(shared: Context, bulk: Bulk) -> tuple[list[NewFile], Outcome]:
         output = open_ones.enter_context(store.writing(bulk.output_id))
         errors = open_ones.enter_context(store.writing(bulk.error_id))
         outcome = Outcome(Counts(len(bulk.sizes)))
-        async for told in _told(shared, bulk):
-            # A picture's line is half a megabyte.
-            await asyncio.to_thread(_append, output if told.is_good else errors, told.line)
-            outcome = _with(outcome, told)
+        async for some in _told(shared, bulk):
+            # A picture's line is half a megabyte: it becomes JSON beside the loop, not on it.
+            await asyncio.to_thread(_append, output, errors, some)
+            outcome = reduce(_with, some, outcome)
         sizes = (await asyncio.to_thread(output.tell), await asyncio.to_thread(errors.tell))
     return [
         *_kept(bulk, store, "output", bulk.output_id, sizes[0]),
@@ -88,8 +89,10 @@ def _kept(
         store.discard(document_id)
 
 
-def _append(file: BinaryIO, line: dict[str, Any]) -> None:
-    file.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+def _append(output: BinaryIO, errors: BinaryIO, told: Sequence[Told]) -> None:
+    for each in told:
+        line = json.dumps(each.line, ensure_ascii=False, separators=(",", ":"))
+        (output if each.is_good else errors).write(line.encode() + b"\n")
 
 
 def _with(outcome: Outcome, told: Told) -> Outcome:
@@ -109,8 +112,8 @@ def _with(outcome: Outcome, told: Told) -> Outcome:
     )
 
 
-async def _told(shared: Context, bulk: Bulk) -> AsyncIterator[Told]:
-    """What is to be told of every line of the input file, in their order."""
+async def _told(shared: Context, bulk: Bulk) -> AsyncIterator[list[Told]]:
+    """What is to be told of every line of the input file, in their order, some at a time."""
     reader = Reader(bulk.order.endpoint)
     ids = [JobId(raw.decode()) for raw in await replies(shared.redis).zrange(keys.batch(bulk.id), 0, -1)]
     each_ids = _shared_out(ids, bulk.sizes)
@@ -121,11 +124,9 @@ async def _told(shared: Context, bulk: Bulk) -> AsyncIterator[Told]:
             raise ValueError(f"the file of {bulk.id} is not the one that was checked")
         waiting.append((line, next(each_ids, ())))
         if len(waiting) == _AT_ONCE:
-            async for told in _told_of(shared, bulk, waiting):
-                yield told
+            yield await _told_of(shared, bulk, waiting)
             waiting = []
-    async for told in _told_of(shared, bulk, waiting):
-        yield told
+    yield await _told_of(shared, bulk, waiting)
 
 
 def _shared_out(ids: Sequence[JobId], sizes: Sequence[int]) -> Iterator[Sequence[JobId]]:
@@ -136,17 +137,17 @@ def _shared_out(ids: Sequence[JobId], sizes: Sequence[int]) -> Iterator[Sequence
         at += size
 
 
-async def _told_of(
-    shared: Context, bulk: Bulk, asked: Sequence[tuple[Line, Sequence[JobId]]]
-) -> AsyncIterator[Told]:
+async def _told_of(shared: Context, bulk: Bulk, asked: Sequence[tuple[Line, Sequence[JobId]]]) -> list[Told]:
     wanted = [job_id for _, ids in asked for job_id in ids]
     found = await records.fetch_many(shared.redis, wanted)
     known = {record.id: record for record in found if isinstance(record, JobRecord)}
+    told = []
     for line, ids in asked:
         mine = [known[job_id] for job_id in ids if job_id in known]
-        yield await _told_of_one(shared, bulk, line, ids, mine)
+        told.append(await _told_of_one(shared, bulk, line, ids, mine))
         # Of thousands of lines, each is a moment in which others are served.
         await asyncio.sleep(0)
+    return told
 
 
 async def _told_of_one(
