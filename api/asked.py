@@ -1,4 +1,4 @@
-"""Chats that somebody waits for: submitted, and their journals followed from before the first token on."""
+"""Jobs that somebody waits for: submitted, and their journals followed from before the first event on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from fastapi import Request, Response
 
@@ -18,11 +18,11 @@ from api.wait import ClientGone, Leaving, on_the_line, wholes
 from tasks import records
 from tasks.cancel import cancel
 from tasks.events import Cancelled, Expired, Failed, Finished, Started
-from tasks.jobs import ChatJob, ImageJob, JobId
+from tasks.jobs import ChatJob, EmbedJob, ImageJob, JobId
 from tasks.made import Made
 from tasks.submit import Idempotency, submit_many
 
-Kind = TypeVar("Kind", ChatJob, ImageJob)
+Kind = TypeVar("Kind", ChatJob, ImageJob, EmbedJob)
 
 _CLIENT_CLOSED = 499
 """Nobody reads it; nginx's word for a client that left."""
@@ -37,19 +37,19 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AskedFor(Generic[Kind]):
     """The jobs of one request, more than one when it asked for several answers.
 
     ``keep``: they go on when nobody is on the line any more. ``place`` is the first one's place in the queue.
     """
 
-    jobs: tuple[ChatJob, ...]
+    jobs: tuple[Kind, ...]
     entries: tuple[Following, ...]
     place: int | None
     keep: bool
 
     @property
-    def job(self) -> ChatJob:
+    def job(self) -> Kind:
         return self.jobs[0]
 
     @property
@@ -134,9 +134,13 @@ class Asked:
         return response
 
 
+Asked = AskedFor[ChatJob]
+"""Chats, which most who wait have asked for."""
+
+
 async def ask(
-    request: Request, shared: Context, wanted: ChatJob, idempotency: Idempotency | None = None, *, keep: bool
-) -> Asked:
+    request: Request, shared: Context, wanted: Kind, idempotency: Idempotency | None = None, *, keep: bool
+) -> AskedFor[Kind]:
     """``ask_all`` for one job."""
     return await ask_all(request, shared, [wanted], idempotency, keep=keep)
 
@@ -144,11 +148,11 @@ async def ask(
 async def ask_all(
     request: Request,
     shared: Context,
-    wanted: Sequence[ChatJob],
+    wanted: Sequence[Kind],
     idempotency: Idempotency | None = None,
     *,
     keep: bool,
-) -> Asked:
+) -> AskedFor[Kind]:
     """Submit what is ``wanted``, or find the jobs that an earlier request with this key became, and follow.
 
     Raises JobError and Refusal; then none of them was queued.
@@ -156,7 +160,7 @@ async def ask_all(
     accepted = await submit_many(shared.redis, wanted, shared.settings, idempotency)
     jobs = tuple(wanted)
     if accepted[0].replayed:
-        jobs = tuple([await earlier(shared, each.job_id, ChatJob) for each in accepted])
+        jobs = tuple([await earlier(shared, each.job_id, type(wanted[0])) for each in accepted])
     entries = tuple(Following(shared, job.submission.id, renew=not keep) for job in jobs)
     try:
         place = await place_of(shared, jobs[0].submission.id)
@@ -164,7 +168,7 @@ async def ask_all(
         for each in entries:
             await each.aclose()
         raise
-    return Asked(jobs, entries, place, keep)
+    return AskedFor(jobs, entries, place, keep)
 
 
 def keeps(request: Request) -> bool:

@@ -133,8 +133,21 @@ def resolve(catalog: Catalog, name: str, kind: str) -> Model:
     if model.problem:
         raise ModelUnusable(f"the model '{model.id}' cannot be used: {model.problem}", param="model")
     if model.kind != kind:
-        raise Refusal("unsupported_value", f"the model '{model.id}' answers {model.kind} jobs only", "model")
+        told = (
+            f"the model '{model.id}' {_DOES.get(model.kind, 'is for other jobs')}; {_others(catalog, kind)}"
+        )
+        raise Refusal("unsupported_value", told, "model")
     return model
+
+
+_DOES = {"chat": "answers chats", "image": "draws pictures", "embed": "makes embeddings"}
+_TO_DO = {"chat": "to chat with", "image": "for pictures", "embed": "for embeddings"}
+
+
+def _others(catalog: Catalog, kind: str) -> str:
+    """Which models there are instead."""
+    usable = [model.id for model in catalog.models if model.kind == kind and not model.problem]
+    return f"{_TO_DO.get(kind, 'for this')} there is {', '.join(usable) or 'none here'}"
 
 
 def default_model(catalog: Catalog, kind: str) -> Model:

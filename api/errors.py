@@ -69,6 +69,8 @@ FORMS: dict[str, Form] = {
     "picture_gone": Form(410, "not_found_error"),
     "picture_not_found": Form(404, "not_found_error"),
     "picture_not_ready": Form(409, "conflict_error", retry_after_s=1),
+    "vectors_not_found": Form(404, "not_found_error"),
+    "vectors_not_ready": Form(409, "conflict_error", retry_after_s=1),
     "job_unreadable": Form(500, "server_error", auto_retry=False),
     "batch_not_found": Form(404, "not_found_error"),
     "permission_denied": Form(403, "permission_error"),

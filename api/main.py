@@ -29,9 +29,10 @@ from api.errors import Problem
 from api.headers import EXPOSED, Headers
 from api.jobs import routes as jobs
 from api.limits import BodyCap
+from api.ollama import embed as ollama_embed
 from api.ollama import routes as ollama
 from api.ollama import store as ollama_store
-from api.openai import batches, chat, completions, files, images, models
+from api.openai import batches, chat, completions, embeddings, files, images, models
 from api.openai.request import refusal_of
 from api.openai.responses import routes as responses
 from api.packages.removal import tidy
@@ -51,12 +52,14 @@ _ROOMS = (
     responses,
     completions,
     images,
+    embeddings,
     files,
     batches,
     stock,
     models,
     ollama,
     ollama_store,
+    ollama_embed,
     jobs,
     a1111,
     system,

@@ -36,6 +36,9 @@ MAY_REFUSE = (
     # cannot honour with 400 and the field's name, and test_request.py and its like say what exactly.
     "create_chat_completion",
     "create_response",
+    "create_embeddings",
+    "ollama_embed",
+    "ollama_embeddings",
     "create_image",
     "edit_image",
     "vary_image",

@@ -14,10 +14,11 @@ from cli.sse import Comment, Message
 
 @dataclass(slots=True)
 class End:
-    """How it ended: the terminal event, and the text before it."""
+    """How it ended: the terminal event, and before it the text, or how many vectors."""
 
     event: dict[str, Any]
     text: str
+    vectors: int = 0
 
     @property
     def fault(self) -> str | None:
@@ -43,7 +44,7 @@ def follow(
 
     ``label`` stands before everything that is said of it on stderr; ``eta`` is what its record last told.
     """
-    teller, pieces = _Teller(client, job_id, label, eta), list[str]()
+    teller, pieces, vectors = _Teller(client, job_id, label, eta), list[str](), 0
     try:
         for item in client.follow(job_id):
             if isinstance(item, Comment):
@@ -56,8 +57,11 @@ def follow(
                 if not is_quiet:
                     sys.stdout.write(event["text"])
                     sys.stdout.flush()
+            elif item.event == "embedded":
+                vectors = event["index"] + 1
+                teller.embedded(vectors)
             elif item.is_terminal:
-                return End(event, "".join(pieces))
+                return End(event, "".join(pieces), vectors)
             else:
                 teller.event(item, event)
     finally:
@@ -77,6 +81,9 @@ class _Teller:
 
     def clear(self) -> None:
         self._status.clear()
+
+    def embedded(self, count: int) -> None:
+        self._show(f"{count} embedded")
 
     def comment(self, text: str) -> None:
         if text.startswith("queued position="):

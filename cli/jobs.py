@@ -69,6 +69,8 @@ def wait(client: Client, job_id: str, *, as_json: bool) -> int:
         print_json(client.get(f"/v1/jobs/{job_id}"))
     elif end.text:
         sys.stdout.write("\n")
+    elif end.vectors:
+        sys.stderr.write(f"{end.vectors} vectors are there:  GET /v1/jobs/{job_id}/embeddings\n")
     elif end.event.get("output"):
         sys.stderr.write(f"the picture is there; save it with:  hearth jobs save {job_id}\n")
     if end.fault is not None:
@@ -111,6 +113,9 @@ def _made(job: dict[str, Any]) -> str:
     asked, usage = job.get("input"), job.get("usage")
     if asked is not None:
         return f"{asked['size']} {asked['format']}"
+    for piece in job["output"]:
+        if piece["type"] == "embeddings":
+            return f"{piece['count']} vectors"
     return f"{usage['completion_tokens']} tokens" if usage else ""
 
 
@@ -132,9 +137,10 @@ def _facts(job: dict[str, Any], url: str) -> list[tuple[str, str]]:
     if job.get("batch"):
         facts.append(("batch", job["batch"]))
     facts += _asked(job.get("input"))
-    if job["usage"] and job["kind"] == "chat":
+    if job["usage"] and job["kind"] in ("chat", "embed"):
         usage = job["usage"]
-        facts.append(("tokens", f"{usage['prompt_tokens']} in, {usage['completion_tokens']} out"))
+        out = f", {usage['completion_tokens']} out" if job["kind"] == "chat" else ""
+        facts.append(("tokens", f"{usage['prompt_tokens']} in{out}"))
     if job["ended_at"]:
         timings = job["timings"]
         waited_s, ran_s = timings["queued_ms"] / 1000, timings["run_ms"] / 1000
@@ -144,6 +150,11 @@ def _facts(job: dict[str, Any], url: str) -> list[tuple[str, str]]:
     facts += [("warning", warning) for warning in job["warnings"]]
     facts += [(name, value) for name, value in job["metadata"].items()]
     facts += [("text", piece["text"]) for piece in job["output"] if piece["type"] == "text"]
+    facts += [
+        ("vectors", f"{url}{piece['url']}  ({piece['count']} of {piece['dimensions']} numbers)")
+        for piece in job["output"]
+        if piece["type"] == "embeddings"
+    ]
     return facts + [
         ("picture", f"{url}{piece['url']}  ({size(piece['size_bytes'])})")
         for piece in job["output"]

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from api import auth, context
 from api.errors import Refusal
 from api.follow import Following
-from api.jobs import batches, images, owned, submit
+from api.jobs import batches, embeddings, images, owned, submit
 from api.jobs.events import EventVoice
 from api.jobs.schemas import JobList, JobOut
 from api.jobs.view import job_list, told
@@ -22,7 +22,7 @@ from tasks.cancel import cancel
 from tasks.jobs import JobKind, JobState
 
 router = APIRouter(tags=["Jobs"])
-for part in (submit.router, batches.router, images.router):
+for part in (submit.router, batches.router, images.router, embeddings.router):
     router.include_router(part)
 
 EVENT_ID = r"^[0-9]{1,20}-[0-9]{1,20}$"

@@ -84,9 +84,9 @@ class JobUsage(BaseModel):
 
 
 class OutputOut(BaseModel):
-    """One piece of what the job made: thoughts, text, a call of a tool, or a picture."""
+    """One piece of what the job made: thoughts, text, a call of a tool, a picture, or all its vectors."""
 
-    type: Literal["reasoning", "text", "tool_call", "image"]
+    type: Literal["reasoning", "text", "tool_call", "image", "embeddings"]
     text: str | None = None
     id: str | None = None
     name: str | None = None
@@ -95,10 +95,14 @@ class OutputOut(BaseModel):
     media_type: str | None = None
     size_bytes: int | None = None
     sha256: str | None = None
-    url: Annotated[str | None, Field(description="Where the picture's file is; it does not change.")] = None
+    url: Annotated[
+        str | None, Field(description="Where the picture's file is, or the vectors; it does not change.")
+    ] = None
     width: int | None = None
     height: int | None = None
     seed: int | None = None
+    count: Annotated[int | None, Field(description="How many vectors.")] = None
+    dimensions: Annotated[int | None, Field(description="Numbers in each.")] = None
 
 
 class SourceOut(BaseModel):
@@ -133,7 +137,9 @@ class Urls(BaseModel):
     self: str
     events: str
     cancel: str
-    output: Annotated[list[str], Field(description="The pictures, as soon as they are there.")]
+    output: Annotated[
+        list[str], Field(description="The pictures, or the vectors, as soon as they are there.")
+    ]
     preview: Annotated[str | None, Field(description="The latest preview, when previews were asked for.")]
     batch: str | None
 
@@ -160,7 +166,7 @@ class JobOut(BaseModel):
     error: JobError | None
     warnings: list[str]
     metadata: dict[str, str]
-    input: Annotated[InputOut | None, Field(description="Null for a chat.")]
+    input: Annotated[InputOut | None, Field(description="Null unless it is a picture.")]
     batch: Annotated[str | None, Field(description="What the jobs of one list, set or grid have in common.")]
     custom_id: Annotated[str | None, Field(description="The line of a batch's file that asked for this job.")]
     retry_of: Annotated[str | None, Field(description="The failed job that this one takes the place of.")]

@@ -12,6 +12,7 @@ from api import auth, context
 from api.context import Context
 from api.errors import Refusal
 from api.follow import Following
+from api.jobs.embeddings import EmbedJobRequest
 from api.jobs.pictures import ImageJobRequest
 from api.jobs.schemas import JobAnswer, JobRequest
 from api.jobs.view import job_list, told
@@ -39,16 +40,16 @@ _WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,9})(?:$|[,;\s])")
         200: {"model": JobAnswer, "description": "`Prefer: wait=N`: it ended while you waited."},
         **errors(400, 404, 409, 413, 415, 429, 503, 507),
     },
-    openapi_extra=body_schema(JobRequest, ImageJobRequest, or_list=True),
+    openapi_extra=body_schema(JobRequest, ImageJobRequest, EmbedJobRequest, or_list=True),
     operation_id="submit_jobs",
 )
 async def create(request: Request) -> Response:
     """Queue a job, a list of them, or a grid, and answer at once with what can be asked by id from then on.
 
-    A list may mix chats and pictures. `grid` holds lists of values for fields that are left out beside it:
-    one job for each combination, in the order of nested loops, the first field outermost. A list, a grid, and
-    a picture with `n` above 1 are a batch: its `batch` and `jobs` (ids in order) stand in the answer, and
-    `/v1/jobs/batches/{batch}` tells how it stands. All of them are taken, or none.
+    A list may mix chats, pictures and embeddings. `grid` holds lists of values for fields that are left out
+    beside it: one job for each combination, in the order of nested loops, the first field outermost. A list,
+    a grid, and a picture with `n` above 1 are a batch: its `batch` and `jobs` (ids in order) stand in the
+    answer, and `/v1/jobs/batches/{batch}` tells how it stands. All of them are taken, or none.
 
     `Idempotency-Key`: the same key and body give the same jobs again, another body a 409. `Prefer: wait=N`
     waits up to N seconds for the end, and answers 200 when it came. Nobody need stay on the line: such a job

@@ -19,5 +19,10 @@ def preview(job_id: JobId | str, step: int | None = None) -> str:
     return f"{job(job_id)}/preview" + ("" if step is None else f"?step={step}")
 
 
+def embeddings(job_id: JobId | str) -> str:
+    """The vectors that the job made."""
+    return f"{job(job_id)}/embeddings"
+
+
 def batch(batch_id: str) -> str:
     return f"/v1/jobs/batches/{batch_id}"

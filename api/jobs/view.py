@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Literal
 
 from api.context import Context
+from api.embeddings import vectors
 from api.jobs import urls
 from api.jobs.schemas import (
     BatchCounts,
@@ -145,7 +146,17 @@ def _output(record: JobRecord) -> list[OutputOut]:
         )
         for call in record.calls
     ]
-    return pieces + [_picture(record, number, file) for number, file in enumerate(record.output)]
+    pieces += [_picture(record, number, file) for number, file in enumerate(record.output)]
+    return [*pieces, *_vectors(record)]
+
+
+def _vectors(record: JobRecord) -> list[OutputOut]:
+    """That there are some, and where: a list of jobs would be megabytes with them in it."""
+    found = vectors.of_record(record)
+    if not found:
+        return []
+    here = urls.embeddings(record.id)
+    return [OutputOut(type="embeddings", url=here, count=len(found), dimensions=len(found[0]) // 4)]
 
 
 def _picture(record: JobRecord, number: int, file: ArtifactRef) -> OutputOut:
@@ -204,7 +215,10 @@ def _urls(record: JobRecord) -> Urls:
         self=here,
         events=f"{here}/events",
         cancel=f"{here}/cancel",
-        output=[urls.picture(record.id, number) for number in range(len(record.output))],
+        output=[
+            *(urls.picture(record.id, number) for number in range(len(record.output))),
+            *([urls.embeddings(record.id)] if record.vectors else ()),
+        ],
         preview=urls.preview(record.id) if shows else None,
         batch=None if batch is None else urls.batch(batch),
     )

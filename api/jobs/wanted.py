@@ -9,7 +9,10 @@ from typing import Any
 
 from api.board import resolve, resolve_or_default
 from api.context import Context
+from api.embeddings.wanted import resolve_embedding
 from api.errors import Refusal, outer
+from api.jobs import embeddings
+from api.jobs.embeddings import EmbedJobRequest
 from api.jobs.grid import Cell, cells
 from api.jobs.pictures import ImageJobRequest, drawing_of
 from api.jobs.schemas import JobRequest
@@ -25,6 +28,7 @@ from tasks.jobs import Job, JobClass, new_batch_id
 _KNOWN = {
     "chat": {field.alias or name for name, field in JobRequest.model_fields.items()},
     "image": {field.alias or name for name, field in ImageJobRequest.model_fields.items()},
+    "embed": {field.alias or name for name, field in EmbedJobRequest.model_fields.items()},
 }
 
 
@@ -86,14 +90,19 @@ class _Reading:
             raise Refusal("invalid_type", f"a job is to be a JSON object, not {json_name(value)}")
         kind = value.get("kind", "chat")
         if not isinstance(kind, str) or kind not in _KNOWN:
-            raise Refusal("invalid_value", "'kind' should be 'chat' or 'image'", "kind")
+            raise Refusal("invalid_value", "'kind' should be 'chat', 'image' or 'embed'", "kind")
         jobs: list[Job] = []
         for cell in cells(value, _KNOWN[kind], self._most):
             with _seen_from("", cell):
-                made = await (self._pictures(cell, terms) if kind == "image" else self._chat(cell, terms))
+                made = await self._made(kind, cell, terms)
             jobs += made
             self._count(len(made))
         return jobs
+
+    async def _made(self, kind: str, cell: Cell, terms: Terms) -> list[Job]:
+        if kind == "image":
+            return await self._pictures(cell, terms)
+        return [self._vectors(cell, terms)] if kind == "embed" else await self._chat(cell, terms)
 
     @property
     def _most(self) -> int:
@@ -116,6 +125,12 @@ class _Reading:
             raise Refusal("permission_denied", "this key's jobs may not go ahead of others", "class")
         own = replace(terms, job_class=asked, deadline_s=fields.deadline_s)
         return [*chat_jobs(fields, model, own, self.shared.settings)]
+
+    def _vectors(self, cell: Cell, terms: Terms) -> Job:
+        fields = validated(EmbedJobRequest, cell.body)
+        model = resolve_embedding(self.catalog, fields.model)
+        own = replace(terms, job_class=JobClass(fields.job_class or "batch"), deadline_s=fields.deadline_s)
+        return embeddings.wanted_vectors(fields, cell.body, model, own, self.shared.settings)
 
     async def _pictures(self, cell: Cell, terms: Terms) -> list[Job]:
         fields = validated(ImageJobRequest, cell.body)

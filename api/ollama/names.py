@@ -12,6 +12,8 @@ from tasks.board import Catalog, Model
 from tasks.naming import slug
 
 LATEST = ":latest"
+KINDS = ("chat", "embed")
+"""What of the catalog Ollama's clients can use; it knows no pictures."""
 
 
 def tagged(model: Model) -> str:
@@ -29,6 +31,12 @@ def find(catalog: Catalog, name: str, kind: str = "chat") -> Model:
     """The model of that name, for jobs of that kind. Raises as ``api.board.resolve``."""
     found = look(catalog, name)
     return resolve(catalog, name if found is None else found.id, kind)
+
+
+def find_any(catalog: Catalog, name: str) -> Model:
+    """The same, for whatever it can be asked in this dialect."""
+    found = look(catalog, name)
+    return find(catalog, name, found.kind if found is not None and found.kind in KINDS else "chat")
 
 
 def named(request: NameRequest) -> str:

@@ -88,7 +88,7 @@ def _job(
     terms: Terms,
     settings: Settings,
 ) -> ChatJob:
-    _check_keep_alive(request.keep_alive)
+    check_keep_alive(request.keep_alive)
     options = request.options or Options()
     fields = {"model": model.id, **_sampling(options), **_thinking(request.think, model), **native}
     fields = {name: value for name, value in fields.items() if value is not None}
@@ -172,7 +172,8 @@ def _warnings(options: Options, request: OllamaChat | OllamaGenerate, model: Mod
     return tuple(told)
 
 
-def _check_keep_alive(value: Any) -> None:
+def check_keep_alive(value: Any) -> None:
+    """Raises Refusal for what is no duration."""
     if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
         return
     if not isinstance(value, str):

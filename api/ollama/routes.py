@@ -19,7 +19,7 @@ from api.limits import read_json
 from api.ollama import names
 from api.ollama.answer import NDJSON, Answer, LineVoice, as_message, as_response
 from api.ollama.request import is_warm_up, wanted_chat, wanted_text
-from api.ollama.schemas import OllamaChat, OllamaEmbed, OllamaGenerate, OllamaShow
+from api.ollama.schemas import OllamaChat, OllamaGenerate, OllamaShow
 from api.ollama.shapes import ChatTold, ResidentsOut, ShownOut, TagsOut, TextTold, VersionOut, lines_or
 from api.openai.request import Terms, validated
 from api.request_id import request_id
@@ -55,7 +55,7 @@ async def version() -> dict[str, str]:
 @router.head("/api/tags", include_in_schema=False)
 @router.get("/api/tags", response_model=TagsOut, operation_id="ollama_tags")
 async def tags(request: Request) -> Response:
-    """The models that can be chatted with."""
+    """The models that can be chatted with, and those that make embeddings."""
     catalog = await context.of(request).board.catalog()
     return JSONResponse({"models": [_listed(model) for model in catalog.models if _is_usable(model)]})
 
@@ -88,11 +88,13 @@ async def show(request: Request) -> Response:
     """One model: its family, context and capabilities."""
     _, value = await read_json(request)
     catalog = await context.of(request).board.catalog()
-    model = names.find(catalog, names.named(validated(OllamaShow, value)))
+    model = names.find_any(catalog, names.named(validated(OllamaShow, value)))
     architecture = model.family or "unknown"
     info: dict[str, Any] = {"general.architecture": architecture, "general.basename": model.id}
     if model.context is not None:
         info[f"{architecture}.context_length"] = model.context
+    if model.embedding is not None and model.embedding.dimensions is not None:
+        info[f"{architecture}.embedding_length"] = model.embedding.dimensions
     parameters = "\n".join(f"{name:<30} {value:g}" for name, value in sorted(model.sampling.items()))
     told = {
         "modelfile": "",
@@ -141,20 +143,6 @@ async def generate(request: Request) -> Response:
     return await _answered(request, job, Answer(job, fields.model, as_response, is_warm_up(fields)), fields)
 
 
-@router.post(
-    "/api/embed",
-    responses=errors(404),
-    openapi_extra=body_schema(OllamaEmbed),
-    operation_id="ollama_embed",
-)
-@router.post("/api/embeddings", include_in_schema=False)
-async def embed(request: Request) -> Response:
-    """Refused: none of the models makes embeddings."""
-    _, value = await read_json(request)
-    model = names.find(await context.of(request).board.catalog(), names.named(validated(OllamaEmbed, value)))
-    raise Refusal("unsupported_value", f"the model '{model.id}' does not make embeddings", "model")
-
-
 @router.post("/api/create", include_in_schema=False)
 @router.post("/api/push", include_in_schema=False)
 @router.post("/api/copy", include_in_schema=False)
@@ -183,7 +171,7 @@ def _terms(request: Request) -> Terms:
 
 
 def _is_usable(model: Model) -> bool:
-    return model.kind == "chat" and model.problem is None
+    return model.kind in names.KINDS and model.problem is None
 
 
 def _listed(model: Model) -> dict[str, Any]:
@@ -199,6 +187,8 @@ def _listed(model: Model) -> dict[str, Any]:
 
 
 def _capabilities(model: Model) -> list[str]:
+    if model.kind == "embed":
+        return ["embedding"]
     more = {"tools": model.knows_tools, "thinking": model.knows_thinking}
     return ["completion", *(name for name, knows in more.items() if knows)]
 

@@ -131,8 +131,3 @@ class OllamaPull(NameRequest):
 
 class OllamaDelete(NameRequest):
     """Which model is to be removed."""
-
-
-class OllamaEmbed(NameRequest):
-    input: Any = None
-    prompt: str | None = None

@@ -105,6 +105,24 @@ class TextTold(_Told):
     thinking: str | None = None
 
 
+class _VectorsTold(BaseModel):
+    total_duration: Annotated[_Ns, Field(description="The time in the queue included.")]
+    queue_duration: _Ns
+    load_duration: _Ns
+    prompt_eval_count: int
+    job_id: str
+    warnings: list[str]
+
+
+class EmbedTold(_VectorsTold):
+    model: str
+    embeddings: list[list[float]]
+
+
+class EmbeddingTold(_VectorsTold):
+    embedding: list[float]
+
+
 class StatusOut(BaseModel):
     status: str
 

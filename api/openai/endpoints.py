@@ -20,7 +20,8 @@ from typing import Any
 
 from api.board import resolve, resolve_or_default
 from api.context import Context
-from api.openai import image_answer
+from api.embeddings import vectors
+from api.openai import embeddings, image_answer
 from api.openai.answer import Answer, body_of
 from api.openai.completion_answer import TextAnswer, text_body
 from api.openai.completion_request import Echoes, completion_jobs
@@ -38,7 +39,7 @@ from api.pictures.inputs import Inputs
 from api.terms import Terms
 from tasks.board import Catalog
 from tasks.events import Finished, Started
-from tasks.jobs import ChatJob, ImageJob, Job
+from tasks.jobs import ChatJob, EmbedJob, ImageJob, Job
 from tasks.made import Made
 from tasks.records import JobRecord
 
@@ -151,6 +152,18 @@ async def _tell_image(ended: Ended) -> dict[str, Any]:
     return body.model_dump(by_alias=True, mode="json")
 
 
+async def _read_embeddings(asked: Asked) -> Sequence[Job]:
+    return [embeddings.line_job(asked.body, asked.catalog, asked.terms, asked.shared.settings)]
+
+
+async def _tell_embeddings(ended: Ended) -> dict[str, Any]:
+    record, job = ended.records[0], ended.records[0].job
+    if not isinstance(job, EmbedJob):
+        raise TypeError(f"{record.id} makes no embeddings. This is a bug.")
+    tokens = finished(ended)[0].usage.prompt_tokens
+    return embeddings.line_answer(ended.body, job, vectors.of_record(record), tokens)
+
+
 def finished(ended: Ended) -> list[Finished]:
     """How the jobs ended. Raises ValueError when one of them did not succeed."""
     ends = [record.ending() for record in ended.records]
@@ -164,6 +177,7 @@ ENDPOINTS: dict[str, Endpoint] = {
     "/v1/chat/completions": Endpoint(_read_chat, _tell_chat),
     "/v1/completions": Endpoint(_read_text, _tell_text),
     "/v1/images/generations": Endpoint(_read_image, _tell_image),
+    "/v1/embeddings": Endpoint(_read_embeddings, _tell_embeddings),
     "/v1/responses": Endpoint(_read_response, _tell_response),
 }
 """By path, as a batch and its lines name it."""

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Request, Response
 
 from api import context
 from api.board import CardFacts
-from api.openai.schemas import ModelFacts, ModelList, ModelOut, PictureFacts
+from api.openai.schemas import EmbeddingFacts, ModelFacts, ModelList, ModelOut, PictureFacts
 from api.respond import as_json, errors
-from tasks.board import Model, Pictures
+from tasks.board import Embedding, Model, Pictures
 from tasks.errors import UnknownModel
 
 router = APIRouter(tags=["OpenAI"])
@@ -58,6 +58,7 @@ def model_out(model: Model, cards: tuple[CardFacts, ...], margin_bytes: int) -> 
         needs_basis=model.needs_basis,
         fits=_fits(model, cards, margin_bytes),
         pictures=None if model.pictures is None else _pictures(model.pictures),
+        embedding=None if model.embedding is None else _embedding(model.embedding),
         problem=model.problem,
     )
     return ModelOut(id=model.id, created=model.created_at_s, hearth=facts)
@@ -74,6 +75,15 @@ def _fits(model: Model, cards: tuple[CardFacts, ...], margin_bytes: int) -> bool
 
 def _margin_bytes(request: Request) -> int:
     return context.of(request).settings.models.margin_mib << 20
+
+
+def _embedding(makes: Embedding) -> EmbeddingFacts:
+    return EmbeddingFacts(
+        dimensions=makes.dimensions,
+        shorter=list(makes.shorter),
+        shortens=makes.shortens,
+        prompts=list(makes.prompts),
+    )
 
 
 def _pictures(can: Pictures) -> PictureFacts:

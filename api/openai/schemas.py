@@ -311,13 +311,23 @@ class PictureFacts(BaseModel):
     from_pictures: Annotated[bool, Field(description="It can start from a picture (`/v1/images/edits`).")]
 
 
+class EmbeddingFacts(BaseModel):
+    """What an embedding model makes."""
+
+    dimensions: Annotated[int | None, Field(description="Numbers in a vector; null until loaded once.")]
+    shorter: Annotated[list[int], Field(description="Numbers of dimensions that vectors may be cut to.")]
+    shortens: Annotated[bool, Field(description="They may be cut to any number.")]
+    prompts: Annotated[list[str], Field(description="Names for `prompt_name`.")]
+
+
 class ModelFacts(BaseModel):
     """What Hearth knows of a model beyond OpenAI's fields."""
 
-    kind: str
+    kind: Annotated[str, Field(description="`chat`, `image` or `embed`.")]
     family: str
     context: Annotated[
-        int | None, Field(description="Tokens of prompt and answer together; null until loaded once.")
+        int | None,
+        Field(description="Tokens of prompt and answer together, or of a text; null until loaded once."),
     ]
     size_bytes: int
     aliases: list[str]
@@ -336,6 +346,9 @@ class ModelFacts(BaseModel):
         Field(description="Whether an empty card can hold it; null while no card has been heard of."),
     ]
     pictures: Annotated[PictureFacts | None, Field(description="Of models that draw; else null.")]
+    embedding: Annotated[
+        EmbeddingFacts | None, Field(description="Of models that make embeddings; else null.")
+    ]
     problem: Annotated[str | None, Field(description="Why it cannot be used, and what to do about it.")]
 
 

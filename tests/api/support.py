@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import struct
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -17,6 +19,7 @@ from tasks import board, keys
 from tasks.artifacts import ArtifactStore
 from tasks.board import (
     Catalog,
+    Embedding,
     Heartbeat,
     Model,
     Pictures,
@@ -32,6 +35,7 @@ from tasks.errors import ContextTooLong, WorkerLost
 from tasks.events import (
     Alternative,
     Delta,
+    Embedded,
     Finished,
     Loading,
     ReasoningDelta,
@@ -41,7 +45,7 @@ from tasks.events import (
     ToolCall,
     Usage,
 )
-from tasks.jobs import ChatJob, FinishReason, ImageJob, JobId, ModelJob
+from tasks.jobs import ChatJob, EmbedJob, FinishReason, ImageJob, JobId, ModelJob
 from tasks.made import Made
 from tasks.ownership import take_card
 from tests.api import painting
@@ -80,6 +84,17 @@ PICTURES = Model(
     is_demo=True,
     pictures=Pictures((PictureSize(64, 64), PictureSize(64, 96)), (1, 2, 4), 4, from_pictures=True),
 )
+TEXTS = Model(
+    id="texts",
+    kind="embed",
+    directory="/models/texts",
+    size_bytes=10,
+    created_at_s=1_760_000_003,
+    context=512,
+    family="bert",
+    embedding=Embedding(3, (2,), prompts=("query",)),
+)
+"""Not among those that are published by default: most houses have none."""
 
 
 def publish(client: redis.Redis, *models: Model) -> None:
@@ -157,6 +172,8 @@ class StandIn:
     def _answer(self, claim: Claim) -> None:
         if isinstance(claim.job, ImageJob):
             painting.paint(claim, claim.job, ArtifactStore(self.settings.data_dir), self._stop)
+        elif isinstance(claim.job, EmbedJob):
+            _embed(claim, claim.job)
         elif isinstance(claim.job, ModelJob):
             claim.append(Finished(FinishReason.STOP, Usage(0, 0), Timings()))
         elif isinstance(claim.job, ChatJob):
@@ -208,6 +225,18 @@ class StandIn:
                 return
             yield f"{n} "
             time.sleep(0.02)
+
+
+def _embed(claim: Claim, job: EmbedJob) -> None:
+    """Every text becomes (its length, its place, 0.25), as long as ``too long`` is not among them."""
+    for index, text in enumerate(job.inputs):
+        if text == "too long" and not job.truncate:
+            raise ContextTooLong(f"input {index} has 600 tokens", param=f"input[{index}]")
+        data = struct.pack("<3f", len(text), index, 0.25)
+        claim.append(Embedded(index, b64encode(data).decode(), len(text)))
+    warnings = ("1 of them was cut",) if "too long" in job.inputs else ()
+    used = Usage(sum(map(len, job.inputs)), 0)
+    claim.append(Finished(FinishReason.STOP, used, Timings(load_ms=2.0), warnings=warnings))
 
 
 def _delta(piece: Any, made: int, job: ChatJob, calls: int) -> Delta:

@@ -20,7 +20,7 @@ from tasks import connection
 from tasks.keys import READY
 from tests.api.conftest import client_of
 from tests.api.routes import routes_of
-from tests.api.support import StandIn, ask, until
+from tests.api.support import PICTURES, TEXTS, TINY, StandIn, ask, publish, until
 
 SECRET = "the-owners-secret-words"
 Make = Callable[[httpx.AsyncClient], Awaitable[str]]
@@ -32,6 +32,14 @@ async def _picture_job(owner: httpx.AsyncClient) -> str:
     job = await owner.post("/v1/jobs", json=drawn, headers={"Prefer": "wait=20"})
     assert job.json().get("state") == "succeeded", job.text
     return str(job.json()["id"])
+
+
+async def _vectors(owner: httpx.AsyncClient) -> str:
+    """The id of an ended job with vectors."""
+    body = {"kind": "embed", "input": SECRET}
+    made = await owner.post("/v1/jobs", json=body, headers={"Prefer": "wait=20"})
+    assert made.json().get("state") == "succeeded", made.text
+    return str(made.json()["id"])
 
 
 async def _batch(owner: httpx.AsyncClient) -> str:
@@ -65,6 +73,7 @@ async def _response(owner: httpx.AsyncClient) -> str:
 
 
 JOB = (_picture_job, "job_" + "0" * 40)
+VECTORS = (_vectors, "job_" + "0" * 40)
 BATCH = (_batch, "batch_" + "0" * 24)
 FILE = (_file, "file-" + "0" * 40)
 FILE_BATCH = (_file_batch, "batch_" + "0" * 24)
@@ -77,6 +86,7 @@ OWNED: dict[str, tuple[Make, str]] = {
     "/v1/files/{file_id}/content": FILE,
     "/v1/jobs/{job_id}": JOB,
     "/v1/jobs/{job_id}/cancel": JOB,
+    "/v1/jobs/{job_id}/embeddings": VECTORS,
     "/v1/jobs/{job_id}/events": JOB,
     "/v1/jobs/{job_id}/images/{number}": JOB,
     "/v1/jobs/{job_id}/preview": JOB,
@@ -109,8 +119,9 @@ NAMED: dict[str, tuple[Make, str, Callable[[str], dict[str, str]]]] = {
 
 
 @pytest.fixture
-def keys(settings: Settings) -> tuple[dict[str, str], dict[str, str]]:
-    """The headers of two keys that may do everything."""
+def keys(settings: Settings, house: redis.Redis) -> tuple[dict[str, str], dict[str, str]]:
+    """The headers of two keys that may do everything, in a house with a model of every kind."""
+    publish(house, TINY, PICTURES, TEXTS)
     ring = Keyring(settings.data_dir)
     mine, theirs = (ring.add(name, Scope.ADMIN)[1] for name in ("owner", "other"))
     return {"Authorization": f"Bearer {mine}"}, {"Authorization": f"Bearer {theirs}"}

@@ -122,9 +122,9 @@ def test_what_would_change_the_models_is_refused(sdk: ollama.Client) -> None:
 
 
 def test_embeddings_are_refused_with_the_reason(sdk: ollama.Client) -> None:
-    with pytest.raises(ollama.ResponseError, match="does not make embeddings"):
+    with pytest.raises(ollama.ResponseError, match="no embedding model is installed"):
         sdk.embed(NAME, "hello")
-    with pytest.raises(ollama.ResponseError, match="there is no model") as caught:
+    with pytest.raises(ollama.ResponseError, match="no embedding model is installed") as caught:
         sdk.embeddings("nomic-embed-text", "hello")
     assert caught.value.status_code == 404
 
