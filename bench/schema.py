@@ -30,7 +30,7 @@ from models.llm.package import find_package
 from models.llm.template import ChatTokenizer
 from models.load import LoadedModel, load
 from tasks.events import Finished
-from tasks.grammar import fault_of
+from tasks.grammar import fault_of, grammar_of
 from tasks.jobs import ChatJob, FinishReason, JobClass, Message, Sampling, Submission, Thinking, new_job_id
 from tasks.made import Made
 
@@ -180,7 +180,7 @@ def _by_model(schema: dict[str, Any], model: LoadedModel, seed: int) -> Outcome:
 
 
 def by_chance(schema: dict[str, Any], vocabulary: Vocabulary, chance: np.random.Generator) -> Outcome:
-    constraint, text = Constraint(json.dumps(schema), vocabulary), b""
+    constraint, text = Constraint(grammar_of(json.dumps(schema)), vocabulary), b""
     for _ in range(MOST_TOKENS):
         token = _any_of(constraint, vocabulary, chance)
         if token in vocabulary.stop_ids:
@@ -227,7 +227,7 @@ def mask_ms(seed: int) -> list[float]:
     vocabulary, spent = syllables(seed), []
     chance = np.random.default_rng(seed)
     for schema in followable(MASKS, seed):
-        constraint = Constraint(json.dumps(schema), vocabulary)
+        constraint = Constraint(grammar_of(json.dumps(schema)), vocabulary)
         for number in range(MOST_TOKENS):
             began_s = time.perf_counter()
             constraint.allowed()

@@ -70,11 +70,15 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function the model may ask the client to call. ``parameters`` is JSON text of a JSON schema."""
+    """A function the model may ask the client to call. ``parameters`` is JSON text of a JSON schema.
+
+    ``strict``: the arguments of every call are what that schema allows.
+    """
 
     name: str
     description: str
     parameters: str
+    strict: bool = False
 
 
 class ToolChoice(StrEnum):

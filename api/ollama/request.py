@@ -9,9 +9,10 @@ from typing import Any
 
 from api.ollama.schemas import MessageIn, OllamaChat, OllamaGenerate, Options
 from api.openai.faults import invalid, unsupported, wrong_type
-from api.openai.formats import checked_schema, refuse_beside_tools
+from api.openai.formats import checked_schema
 from api.openai.request import Terms, chat_job, validated
 from api.openai.schemas import ChatRequest as NativeRequest
+from api.openai.tools import unbound
 from config.settings import Settings
 from tasks.board import Model
 from tasks.jobs import ChatJob, RawPrompt, Thinking
@@ -96,16 +97,18 @@ def _job(
     sampling = job.sampling
     if options.repeat_last_n is not None:
         sampling = _looking_back(options.repeat_last_n, job)
-    warnings = (*job.submission.warnings, *_warnings(options, request, model))
+    form = _schema(request.format, settings)
+    loose = unbound(job.tools, job.tool_choice, has_form=True) if form is not None else ()
+    warnings = (*job.submission.warnings, *loose, *_warnings(options, request, model))
     return replace(
         job,
         sampling=sampling,
         submission=replace(job.submission, warnings=warnings),
-        json_schema=_schema(request.format, job, settings),
+        json_schema=form,
     )
 
 
-def _schema(form: Any, job: ChatJob, settings: Settings) -> str | None:
+def _schema(form: Any, settings: Settings) -> str | None:
     if form is None or form == "":
         return None
     if form == "json":
@@ -114,7 +117,6 @@ def _schema(form: Any, job: ChatJob, settings: Settings) -> str | None:
         schema = form
     else:
         raise invalid("format", "'json' or a JSON schema")
-    refuse_beside_tools(job.tools, job.tool_choice, "format")
     return checked_schema(schema, "format", settings.limits)
 
 

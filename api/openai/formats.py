@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 from api.errors import Refusal
@@ -11,7 +10,6 @@ from api.openai.faults import invalid, missing, unsupported
 from api.openai.schemas import ChatRequest
 from config.groups import LimitSettings
 from tasks.grammar import ANY_OBJECT, fault_of
-from tasks.jobs import Tool, ToolChoice
 
 _FIELD = "response_format"
 
@@ -21,8 +19,6 @@ def wanted_schema(request: ChatRequest, limits: LimitSettings) -> str | None:
     form = request.response_format
     if form is None or form.type == "text":
         return None
-    if request.tools and request.tool_choice != "none":
-        raise _beside_tools(_FIELD)
     if form.type == "json_object":
         return ANY_OBJECT
     if form.type != "json_schema":
@@ -42,13 +38,3 @@ def checked_schema(schema: dict[str, Any], where: str, limits: LimitSettings) ->
     if fault is not None:
         raise unsupported(where, " ".join(fault.split()))
     return text
-
-
-def refuse_beside_tools(tools: Sequence[Tool], choice: ToolChoice | str, where: str) -> None:
-    """Raises Refusal where an answer that is bound to a form might have to be a call."""
-    if tools and choice != ToolChoice.NONE:
-        raise _beside_tools(where)
-
-
-def _beside_tools(where: str) -> Refusal:
-    return unsupported(where, "an answer bound to a form makes no calls: leave out 'tools', or this")

@@ -18,7 +18,7 @@ from api.openai.sampling import sampling, template_options, thinking
 from api.openai.schemas import ChatRequest
 from api.openai.tiers import job_class as job_class
 from api.openai.tiers import tier_warnings
-from api.openai.tools import tool_choice, tools
+from api.openai.tools import tool_choice, tools, unbound
 from api.terms import Terms as Terms
 from config.settings import Settings
 from tasks.board import Model
@@ -84,8 +84,14 @@ def chat_job(request: ChatRequest, model: Model, terms: Terms, settings: Setting
     refuse_unsupported(request)
     turns = messages(request.messages, model, settings.limits)
     refuse_certainly_too_long([turn.content for turn in turns], model, "messages")
-    offered = tools(request, model)
-    noted = (*warnings(request), *tier_warnings(request, terms.job_class))
+    offered = tools(request, model, settings.limits)
+    choice = tool_choice(request, offered)
+    form = wanted_schema(request, settings.limits)
+    noted = (
+        *warnings(request),
+        *unbound(offered, choice, has_form=form is not None),
+        *tier_warnings(request, terms.job_class),
+    )
     submission = terms.submission(settings, metadata=request.metadata, warnings=noted)
     return ChatJob(
         submission,
@@ -94,10 +100,10 @@ def chat_job(request: ChatRequest, model: Model, terms: Terms, settings: Setting
         sampling(request, model, settings.limits),
         template_options(request),
         tools=offered,
-        tool_choice=tool_choice(request, offered),
+        tool_choice=choice,
         calls_once=request.parallel_tool_calls is False,
         thinking=thinking(request),
-        json_schema=wanted_schema(request, settings.limits),
+        json_schema=form,
     )
 
 
@@ -163,7 +169,5 @@ def warnings(request: ChatRequest) -> Iterator[str]:
         yield "stream_options has no effect without stream"
     if request.stream_options is not None and request.stream_options.include_obfuscation:
         yield "stream_options.include_obfuscation has no effect on this server"
-    if any(tool.function.strict for tool in request.tools or ()):
-        yield "tools[].function.strict has no effect: the arguments of a call are the model's own"
     if any(turn.name for turn in request.messages):
         yield "messages[].name is not shown to the model"

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hardware.card import Array
-from models.llm.calls import opening_of
+from models.llm.bound import constraint_of, must_call
+from models.llm.calls import BEGINNING_OF_CALL
 from models.llm.choose import Chooser
 from models.llm.constraint import Constraint
 from models.llm.geometry import Geometry
@@ -175,7 +176,7 @@ class _Plan:
         self.warnings: list[str] = []
         # What goes on from a raw prompt is text, whatever it looks like.
         self._thinks = tokenizer.knows_thinking and job.raw is None
-        self.requires_call = job.tool_choice not in (ToolChoice.AUTO, ToolChoice.NONE)
+        self.requires_call = must_call(job)
         tools = () if job.tool_choice == ToolChoice.NONE else job.tools
         if tools and not tokenizer.knows_tools:
             raise Unsupported(
@@ -198,13 +199,10 @@ class _Plan:
 
     def constraint(self, vocab: int) -> Constraint | None:
         """What the answer is bound to, if it is; thoughts may come before it where they are wanted."""
-        schema = self._job.json_schema
-        if schema is None:
-            return None
         opening = None
         if self._thinks and not self.prompt.in_thoughts and not self._closes_thoughts:
             opening = self._tokenizer.single(OPEN_THOUGHTS)
-        return Constraint(schema, self._tokenizer.vocabulary(vocab), opening)
+        return constraint_of(self._job, self._tokenizer, vocab, opening, self.warnings)
 
     def _options(self) -> Mapping[str, Any]:
         """The template's options; which of them it ignores is told."""
@@ -235,11 +233,7 @@ class _Plan:
     def _beginning(self, closing: list[int]) -> list[int]:
         if not self.requires_call:
             return []
-        choice, tools = self._job.tool_choice, self._job.tools
-        name = None if choice == ToolChoice.REQUIRED else str(choice)
-        if name is None and len(tools) == 1:
-            name = tools[0].name
-        opening = self._tokenizer.encode(opening_of(name))
+        opening = self._tokenizer.encode(BEGINNING_OF_CALL)
         return [*closing, *opening] if self.prompt.in_thoughts else opening
 
 

@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 
 OPEN_CALL = "<tool_call>"
 CLOSE_CALL = "</tool_call>"
+BEGINNING_OF_CALL = f"{OPEN_CALL}\n"
+"""How an answer begins that is to be a call."""
 
 _STRING_OR_CLOSE = re.compile(r'"(?:[^"\\]|\\.|\\\Z)*(?:"|\Z)|</tool_call>', re.DOTALL)
 
@@ -56,13 +58,3 @@ def end_of_call(text: str) -> int | None:
         if found[0] == CLOSE_CALL:
             return found.start()
     return None
-
-
-def opening_of(tool: str | None) -> str:
-    """How an answer begins that is to call ``tool``, or any tool at all.
-
-    It ends before a space, which the tokenizers of these models join to the word behind it.
-    """
-    if tool is None:
-        return f"{OPEN_CALL}\n"
-    return f'{OPEN_CALL}\n{{"name": {json.dumps(tool, ensure_ascii=False)}, "arguments":'

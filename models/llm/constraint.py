@@ -1,11 +1,11 @@
-"""Answers that can only be what a JSON schema allows: which tokens may follow, token by token.
+"""Answers that can only be what a grammar allows: which tokens may follow, token by token.
 
 The work of knowing is llguidance's; here it meets a package's tokenizer and the sampler's masks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -13,7 +13,9 @@ from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 from numpy.typing import NDArray
 
 from tasks.errors import Internal, Unsupported
-from tasks.grammar import grammar_of, limits
+from tasks.grammar import limits
+
+Encode = Callable[[str], list[int]]
 
 
 class Vocabulary:
@@ -22,31 +24,51 @@ class Vocabulary:
     For 152,000 tokens that takes a second of one server core.
     """
 
-    def __init__(self, tokens: Sequence[bytes], special_ids: Iterable[int], stop_ids: Iterable[int]) -> None:
-        """``tokens`` are the bytes of every id that has a logit, none for ids that stand for nothing."""
+    def __init__(
+        self,
+        tokens: Sequence[bytes],
+        special_ids: Iterable[int],
+        stop_ids: Iterable[int],
+        encode: Encode | None = None,
+    ) -> None:
+        """``tokens`` are the bytes of every id that has a logit, none for ids that stand for nothing.
+
+        ``encode`` is how the model's own tokenizer writes a text; without it, byte by byte.
+        """
         self.tokens = tokens
+        self._encode = encode
         self.stop_ids = sorted(stop_ids)
         self._special_ids = sorted({*special_ids, *self.stop_ids})
 
     @cached_property
     def tokenizer(self) -> LLTokenizer:
-        wrapped = TokenizerWrapper(_Bytes(self.tokens, self._special_ids, self.stop_ids[0]))
+        wrapped = TokenizerWrapper(_Writer(self.tokens, self._special_ids, self.stop_ids[0], self._encode))
         return LLTokenizer(wrapped, eos_token=self.stop_ids, slices=LLTokenizer.json_slices())
 
 
-class _Bytes:
+class _Writer:
     """What ``TokenizerWrapper`` asks of a tokenizer."""
 
     bos_token_id = None
 
-    def __init__(self, tokens: Sequence[bytes], special_ids: Sequence[int], eos_token_id: int) -> None:
+    def __init__(
+        self, tokens: Sequence[bytes], special_ids: Sequence[int], eos_token_id: int, encode: Encode | None
+    ) -> None:
         self.tokens = [*tokens]
         self.special_token_ids = [*special_ids]
         self.eos_token_id = eos_token_id
+        self._encode = encode
         self._single = {token: index for index, token in enumerate(tokens) if len(token) == 1}
 
     def __call__(self, text: bytes) -> list[int]:
-        """Byte by byte: only forced text would be written this way, and none is."""
+        """How text that is forced is written: each of its tokens is a step of the card.
+
+        As the model's own tokenizer writes it, unless that adds something of its own; then byte by byte.
+        """
+        if self._encode is not None:
+            ids = self._encode(text.decode("utf-8", "replace"))
+            if b"".join(self.tokens[token] for token in ids) == text:
+                return ids
         return [self._single[text[at : at + 1]] for at in range(len(text))]
 
 
@@ -56,9 +78,9 @@ class Constraint:
     logits → sampler(logits, allowed=constraint.allowed()) → constraint.take(token)
     """
 
-    def __init__(self, schema: str, vocabulary: Vocabulary, opening: int | None = None) -> None:
-        """Raises Unsupported when the schema is one that cannot be followed."""
-        self._matcher = LLMatcher(vocabulary.tokenizer, grammar_of(schema), log_level=0, limits=limits())
+    def __init__(self, grammar: str, vocabulary: Vocabulary, opening: int | None = None) -> None:
+        """Raises Unsupported when the grammar is one that cannot be followed."""
+        self._matcher = LLMatcher(vocabulary.tokenizer, grammar, log_level=0, limits=limits())
         if self._matcher.is_error():
             raise Unsupported(f"the schema cannot be followed: {self._fault}", param="response_format")
         self._mask: NDArray[np.int32] = np.zeros(-(-len(vocabulary.tokens) // 32), np.int32)

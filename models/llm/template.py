@@ -184,7 +184,7 @@ class ChatTokenizer:
         if self._vocabulary is None or len(self._vocabulary.tokens) != size:
             special = self._backend.get_added_tokens_decoder()
             tokens = [self.token_bytes(token) for token in range(size)]
-            self._vocabulary = Vocabulary(tokens, special, self.stop_ids)
+            self._vocabulary = Vocabulary(tokens, special, self.stop_ids, self.encode)
         return self._vocabulary
 
     @cached_property

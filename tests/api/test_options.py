@@ -215,9 +215,31 @@ def test_tools_and_their_choice_become_the_jobs() -> None:
     assert _job(ask(tools=offered, tool_choice=named("add"))).tool_choice == "add"
 
 
-def test_strict_arguments_are_reported() -> None:
-    warnings = _job(ask(tools=[tool("a", strict=True)])).submission.warnings
-    assert any("strict" in warning for warning in warnings)
+def test_strict_arguments_are_bound() -> None:
+    job = _job(ask(tools=[tool("a", strict=True, parameters={"type": "object"}), tool("b")]))
+    assert [offered.strict for offered in job.tools] == [True, False]
+    assert job.submission.warnings == ()
+
+
+ODD = {"type": "object", "properties": {"a": {"type": "string", "pattern": "(?=x)"}}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_told"),
+    [
+        ({}, False),
+        ({"tool_choice": "none", "response_format": {"type": "json_object"}}, False),
+        ({"tool_choice": "required"}, True),
+        ({"tool_choice": named("odd")}, True),
+        ({"tool_choice": named("plain")}, False),
+        ({"response_format": {"type": "json_object"}}, True),
+    ],
+)
+def test_what_a_call_cannot_be_bound_to_is_told(fields: dict[str, Any], is_told: bool) -> None:
+    """Only where calls are bound at all; the rest of a form holds beside tools."""
+    job = _job(ask(tools=[tool("odd", parameters=ODD), tool("plain")], **fields))
+    assert any("'odd' are not bound" in warning for warning in job.submission.warnings) == is_told
+    assert (job.json_schema is not None) == ("response_format" in fields)
 
 
 def test_calls_and_their_results_become_messages() -> None:

@@ -39,6 +39,12 @@ def schema(of: dict[str, Any]) -> dict[str, Any]:
 
 
 TOOL = {"type": "function", "function": {"name": "add"}}
+
+
+def strict(parameters: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": "bound", "parameters": parameters, "strict": True}}
+
+
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 
 
@@ -56,10 +62,12 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}
             "response_format.json_schema",
         ),
         (
-            {"response_format": {"type": "json_object"}, "tools": [TOOL]},
+            {"tools": [strict({"type": "object", "properties": {"a": {"pattern": "(?=x)"}}})]},
             "unsupported_value",
-            "response_format",
+            "tools[0].function.parameters",
         ),
+        ({"tools": [TOOL, strict({"type": "string"})]}, "unsupported_value", "tools[1].function.parameters"),
+        ({"tools": [strict({"enum": ["x" * 40_000]})]}, "invalid_value", "tools[0].function.parameters"),
         (
             {"response_format": schema({"type": "objekt"})},
             "unsupported_value",

@@ -55,6 +55,16 @@ def test_options_become_sampling() -> None:
     )
 
 
+def test_a_form_holds_beside_tools() -> None:
+    odd = {"type": "object", "properties": {"a": {"type": "string", "pattern": "(?=x)"}}}
+    job = chat(
+        format="json", tools=[TOOL, {"type": "function", "function": {"name": "odd", "parameters": odd}}]
+    )
+    assert job.json_schema == '{"type":"object"}'
+    assert [tool.name for tool in job.tools] == ["light", "odd"]
+    assert any("'odd' are not bound" in warning for warning in job.submission.warnings)
+
+
 def test_ollamas_words_for_no_limit() -> None:
     assert chat(options={"num_predict": -1}).sampling.max_tokens is None
     assert chat(options={"num_predict": -2}).sampling.max_tokens is None
@@ -107,7 +117,6 @@ def test_results_find_their_calls() -> None:
         ({"think": "hard"}, "think"),
         ({"format": "xml"}, "format"),
         ({"format": {"type": "objekt"}}, "format"),
-        ({"format": "json", "tools": [TOOL]}, "format"),
         ({"keep_alive": "soon"}, "keep_alive"),
         ({"keep_alive": [1]}, "keep_alive"),
         ({"tools": ["light"]}, "tools[0]"),

@@ -20,6 +20,7 @@ from models.llm.package import find_package
 from models.llm.template import ChatTokenizer
 from tasks.errors import Unsupported
 from tasks.events import Delta
+from tasks.grammar import grammar_of
 from tasks.jobs import ChatJob, FinishReason, Thinking
 from tasks.made import Made
 from tests.models.cards import chat
@@ -50,7 +51,7 @@ class Senseless:
     """A model whose logits depend on the position alone, with a liking for some tokens at some places."""
 
     def __init__(self, tokenizer: ChatTokenizer, job: ChatJob, likes: dict[int, int] | None = None) -> None:
-        self.answer = Answer.to(job, "senseless", tokenizer, geometry(tokenizer))
+        self.answer = Answer.to(job, "senseless", tokenizer, geometry(tokenizer, 20_000))
         self._vocab = tokenizer.size
         self._likes = likes or {}
 
@@ -134,4 +135,4 @@ def test_a_limit_may_cut_the_text_short(tokenizer: ChatTokenizer) -> None:
 
 def test_what_cannot_be_followed_is_refused_before_the_card_is_touched(tokenizer: ChatTokenizer) -> None:
     with pytest.raises(Unsupported, match="cannot be followed"):
-        Constraint('{"type": "objekt"}', tokenizer.vocabulary(tokenizer.size))
+        Constraint(grammar_of('{"type": "objekt"}'), tokenizer.vocabulary(tokenizer.size))
