@@ -92,11 +92,15 @@ class Outcome:
     used: Used = Used()
 
 
+Which = Literal["output", "error"]
+"""The two files that a bulk may come to: the answers, and what got none."""
+
+
 @dataclass(frozen=True, slots=True)
 class NewFile:
-    """A file that a bulk came to: its answers, or what went wrong."""
+    """A file that a bulk came to."""
 
-    which: Literal["output", "error"]
+    which: Which
     name: str
     size_bytes: int
     keep_s: float

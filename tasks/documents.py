@@ -9,13 +9,14 @@ bytes that nobody knows of are swept after a while (``tasks.retention``).
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import re
 import secrets
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -27,7 +28,7 @@ import redis.asyncio
 from config.settings import Settings
 from tasks import keys, scripts
 from tasks.connection import replies
-from tasks.disk import is_full, make_directory, sync_directory
+from tasks.disk import make_directory, sync_directory
 from tasks.errors import DiskFull
 
 log = logging.getLogger("hearth.tasks.documents")
@@ -101,27 +102,8 @@ class DocumentStore:
             raise ValueError(f"{document_id!r} is not the id of a file")
         return self._place / document_id
 
-    @contextmanager
-    def writing(self, document_id: str) -> Iterator[BinaryIO]:
-        """A file to write to; left without an exception it is on the disk under its name, else nothing is.
-
-        Raises:
-            DiskFull: no room is left.
-        """
-        file = self.begin(document_id)
-        try:
-            with file:
-                yield file
-                self.settle(document_id, file)
-        except BaseException as error:
-            self.abandon(file)
-            if isinstance(error, OSError) and is_full(error):
-                log.error("no room is left for %s: %s", document_id, error)
-                raise no_room() from None
-            raise
-
     def begin(self, document_id: str) -> BinaryIO:
-        """``writing``, taken apart: open what is to become the file ``document_id``."""
+        """Open what is to become the file ``document_id``. Raises OSError."""
         path = self.path(document_id)
         make_directory(path.parent)
         return path.with_name(f".{document_id}.{secrets.token_hex(4)}").open("x+b")
@@ -220,7 +202,7 @@ async def drop(client: redis.asyncio.Redis, document_id: str, files: DocumentSto
     reply = await scripts.run_async(client, "drop_document", document_id, "")
     outcome = Dropped(reply[0].decode())
     if outcome is Dropped.DROPPED:
-        files.discard(document_id)
+        await asyncio.to_thread(files.discard, document_id)
     return outcome
 
 

@@ -10,10 +10,10 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 from api.bulk.lines import Line, Reader, TooLong
 from api.bulk.reading import lines
@@ -22,7 +22,7 @@ from api.errors import Problem, Refusal, of_end
 from api.openai.endpoints import ENDPOINTS, Ended
 from api.request_id import problem_of
 from tasks import keys, records
-from tasks.bulks import Bulk, Counts, NewFile, Outcome, Used
+from tasks.bulks import Bulk, Counts, NewFile, Outcome, Used, Which
 from tasks.connection import replies
 from tasks.documents import DocumentStore
 from tasks.errors import JobError
@@ -58,35 +58,44 @@ async def write(shared: Context, bulk: Bulk) -> tuple[list[NewFile], Outcome]:
 
     Raises:
         FileNotFoundError: the input file is no longer there.
-        DiskFull: no room is left for them.
-        OSError: whatever else keeps them from the disk.
+        OSError: something keeps them from the disk, the want of room for one.
     """
     if bulk.output_id is None or bulk.error_id is None:
         raise ValueError(f"{bulk.id} is not being finalized. This is a bug.")
     store = DocumentStore(shared.settings.data_dir)
-    with ExitStack() as open_ones:
-        output = open_ones.enter_context(store.writing(bulk.output_id))
-        errors = open_ones.enter_context(store.writing(bulk.error_id))
+    async with _open(store, bulk.output_id) as output, _open(store, bulk.error_id) as errors:
         outcome = Outcome(Counts(len(bulk.sizes)))
         async for some in _told(shared, bulk):
             # A picture's line is half a megabyte: it becomes JSON beside the loop, not on it.
             await asyncio.to_thread(_append, output, errors, some)
             outcome = reduce(_with, some, outcome)
-        sizes = (await asyncio.to_thread(output.tell), await asyncio.to_thread(errors.tell))
+        sizes: dict[Which, int] = {
+            "output": await asyncio.to_thread(_settled, store, bulk.output_id, output),
+            "error": await asyncio.to_thread(_settled, store, bulk.error_id, errors),
+        }
+    keep_s = bulk.order.output_keep_s
     return [
-        *_kept(bulk, store, "output", bulk.output_id, sizes[0]),
-        *_kept(bulk, store, "error", bulk.error_id, sizes[1]),
+        NewFile(which, f"{bulk.id}_{which}.jsonl", size_bytes, keep_s)
+        for which, size_bytes in sizes.items()
+        if size_bytes
     ], outcome
 
 
-def _kept(
-    bulk: Bulk, store: DocumentStore, which: Literal["output", "error"], document_id: str, size_bytes: int
-) -> Iterator[NewFile]:
-    """A file that holds something; one that does not is taken away."""
+@asynccontextmanager
+async def _open(store: DocumentStore, document_id: str) -> AsyncIterator[BinaryIO]:
+    file = await asyncio.to_thread(store.begin, document_id)
+    try:
+        yield file
+    finally:
+        await asyncio.to_thread(store.abandon, file)
+
+
+def _settled(store: DocumentStore, document_id: str, file: BinaryIO) -> int:
+    """The size, in bytes, of what is on the disk under its name now; of nothing there is no file."""
+    size_bytes = file.tell()
     if size_bytes:
-        yield NewFile(which, f"{bulk.id}_{which}.jsonl", size_bytes, bulk.order.output_keep_s)
-    else:
-        store.discard(document_id)
+        store.settle(document_id, file)
+    return size_bytes
 
 
 def _append(output: BinaryIO, errors: BinaryIO, told: Sequence[Told]) -> None:

@@ -87,7 +87,7 @@ async def _note(
         )
     finally:
         if kept is not Kept.KEPT:
-            store.discard(document_id)
+            await asyncio.to_thread(store.discard, document_id)
     if kept is Kept.TOO_MANY:
         most = shared.settings.limits.files_per_key
         raise Refusal("too_many_files", f"your key has {most} files, which is all it may; delete some")
