@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import httpx
 
@@ -48,6 +48,20 @@ class Client:
 
     def post(self, path: str, body: Any = None) -> Any:
         return self._json("POST", path, json=body)
+
+    def upload(self, path: str, name: str, data: BinaryIO, **fields: str) -> Any:
+        """Send a file as a form; it is read as it is sent."""
+        timeout = httpx.Timeout(SILENCE_S, connect=5.0)
+        return self._json("POST", path, files={"file": (name, data)}, data=fields, timeout=timeout)
+
+    def download_to(self, path: str, file: BinaryIO) -> None:
+        """A file of any size, piece by piece."""
+        with self._reached(), self._http.stream("GET", path) as response:
+            if response.is_error:
+                response.read()
+                raise _refused(response)
+            for piece in response.iter_bytes():
+                file.write(piece)
 
     def download(self, path: str) -> bytes:
         """A file as it is."""

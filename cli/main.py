@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli.commands import ask, jobs, keys, models, queue
+from cli.commands import ask, batches, jobs, keys, models, queue
 from cli.commands.options import Json
 from cli.errors import CliError
 
@@ -65,6 +65,7 @@ def up(
 app.command()(ask.chat)
 app.command()(ask.image)
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(batches.app, name="batches")
 app.add_typer(models.app, name="models")
 app.add_typer(queue.app, name="queue")
 app.add_typer(keys.app, name="keys")
