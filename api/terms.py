@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from api.errors import Refusal
 from config.groups import LimitSettings
@@ -18,7 +18,8 @@ _METADATA_KEY, _METADATA_VALUE = 64, 512
 class Terms:
     """Whose the job is and how it waits; ``deadline_s`` None takes the settings' for its class.
 
-    ``custom_id`` is what the client calls the line of the batch that asks for it.
+    ``custom_id`` is what the client calls the line of the batch that asks for it; ``notes`` tell of how it
+    waits.
     """
 
     owner: str
@@ -27,6 +28,7 @@ class Terms:
     deadline_s: float | None = None
     batch: str | None = None
     custom_id: str | None = None
+    notes: tuple[str, ...] = ()
 
     def submission(
         self,
@@ -48,8 +50,12 @@ class Terms:
             batch=self.batch,
             custom_id=self.custom_id,
             metadata=checked_metadata(metadata or {}, settings.limits),
-            warnings=warnings,
+            warnings=(*self.notes, *warnings),
         )
+
+    def last(self, note: str) -> Terms:
+        """The same behind everybody else, and ``note`` says why."""
+        return replace(self, job_class=JobClass.BATCH, notes=(*self.notes, note))
 
     def _deadline_s(self, settings: Settings) -> float:
         queue = settings.queue

@@ -50,6 +50,9 @@ class QueueSettings(_Group):
     """Chat jobs that may wait or run at once; one more is answered 429."""
     priority_cap: Count = 8
     """Chat jobs that may wait or run ahead of the others at once (``service_tier`` priority)."""
+    background_last: bool = True
+    """Titles, tags, follow-up questions and completions that a chat UI asks for by itself wait behind chats,
+    as ``service_tier`` flex does, where they can be told from a person's question."""
     priority_for: Literal["all", "admin", "none"] = "all"
     """Whose chats may go ahead of the others': everybody's, those of keys with the scope ``admin``, or
     nobody's. Where they may not, they are served as others are, and the answer says so."""

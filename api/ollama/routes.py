@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 
-from api import auth, context
+from api import auth, background, context
 from api.asked import ask, keeps
 from api.context import VERSION
 from api.errors import Refusal
@@ -123,7 +123,10 @@ async def chat(request: Request) -> Response:
     _, value = await read_json(request)
     fields = validated(OllamaChat, value)
     model = names.find(await shared.board.catalog(), fields.model)
-    job = wanted_chat(fields, model, _terms(request), shared.settings)
+    terms = _terms(request)
+    if shared.settings.queue.background_last and _is_background(request, fields):
+        terms = terms.last(background.NOTE)
+    job = wanted_chat(fields, model, terms, shared.settings)
     return await _answered(request, job, Answer(job, fields.model, as_message, is_warm_up(fields)), fields)
 
 
@@ -164,6 +167,12 @@ async def _answered(
     if isinstance(told, Response):
         return told
     return JSONResponse(answer.whole(told.made, told.end), headers=asked.headers)
+
+
+def _is_background(request: Request, fields: OllamaChat) -> bool:
+    turns = [(turn.role, turn.content or "") for turn in fields.messages or ()]
+    streams = fields.stream is not False or bool(fields.tools)
+    return background.is_background(request.headers, None, turns, streams=streams)
 
 
 def _terms(request: Request) -> Terms:

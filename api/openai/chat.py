@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from api import auth, context
+from api import auth, background, context
 from api.asked import Answered, Asked, ask_all, keeps, warning_header
 from api.board import resolve
 from api.context import Context
@@ -55,6 +55,8 @@ async def create(request: Request) -> Response:
     keep = keeps(request)
     given = job_class(fields, may_go_ahead=auth.may_go_ahead(request, shared.settings.queue))
     terms = Terms(auth.owner(request), given, has_reader=not keep)
+    if shared.settings.queue.background_last and _is_background(request, fields):
+        terms = terms.last(background.NOTE)
     wanted = chat_jobs(fields, model, terms, shared.settings)
     if not fields.stream and not keep:
         await refuse_the_hopeless(request, shared, wanted[-1])
@@ -65,6 +67,17 @@ async def create(request: Request) -> Response:
         voice = ChunkVoice(answer, include_usage=bool(options and options.include_usage))
         return asked.stream(shared, voice, request_id(request))
     return await _whole(request, shared, answer, asked)
+
+
+def _is_background(request: Request, fields: ChatRequest) -> bool:
+    """Who names a tier knows what it wants."""
+    if fields.service_tier not in (None, "auto") or fields.tools:
+        return False
+    turns = [(turn.role, turn.content) for turn in fields.messages if isinstance(turn.content, str)]
+    has_parts = len(turns) < len(fields.messages)
+    return background.is_background(
+        request.headers, fields.metadata, [] if has_parts else turns, streams=bool(fields.stream)
+    )
 
 
 async def _whole(request: Request, shared: Context, answer: Answer, asked: Asked) -> Response:
