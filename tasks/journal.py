@@ -268,9 +268,11 @@ class Journals:
 
     async def _read_once(self) -> bool:
         """One read and what came of it; True when several streams had news: more is about to come."""
+        # Whoever joins while this read is under way may be further back than it began: the next one is his.
+        groups = {job_id: tuple(group) for job_id, group in self._followers.items()}
         places = {
             keys.journal(job_id): min((one.after for one in group), key=_position)
-            for job_id, group in self._followers.items()
+            for job_id, group in groups.items()
         }
         reply = await self._redis.xread({keys.WAKE: self._woken, **places}, count=_BATCH, block=_BLOCK_MS)
         prefix = len(keys.journal(""))
@@ -281,7 +283,7 @@ class Journals:
                 self._woken = items[-1][0].decode()
                 continue
             told += 1
-            group = self._followers.get(stream[prefix:], ())
+            group = groups[stream[prefix:]]
             try:
                 entries = [_entry(item) for item in items]
             except ValueError as error:

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 import redis
@@ -74,6 +76,46 @@ async def test_a_reader_goes_on_behind_the_last_event_it_has_seen(
     entries = await _all(journals, job)
     for seen in range(len(entries)):
         assert await _all(journals, job, entries[seen].id) == entries[seen + 1 :]
+
+
+async def test_who_joins_while_a_read_is_under_way_misses_nothing(
+    journals: Journals,
+    accept: Accept,
+    owner: Owner,
+    store: redis.Redis,
+    astore: redis.asyncio.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The read began where the first follower was; what it brings is not all that the second one lacks."""
+    job = await accept()
+    arrived, go_on, is_held = asyncio.Event(), asyncio.Event(), False
+    read: Any = astore.xread
+
+    async def held(streams: Any, **options: Any) -> Any:
+        reply = await read(streams, **options)
+        if is_held and any(name.decode() == keys.journal(job.submission.id) for name, _ in reply or ()):
+            arrived.set()
+            await go_on.wait()
+        return reply
+
+    monkeypatch.setattr(astore, "xread", held)
+    first = journals.follow(job.submission.id)
+    assert (await asyncio.wait_for(anext(first), 5)).event == Queued(0)
+    is_held = True
+    rest = asyncio.create_task(_rest(first))
+    await asyncio.to_thread(run_to_end, job, owner, delta("a", 1))
+    await asyncio.wait_for(arrived.wait(), 5)
+    # The second one has looked before the job ended.
+    monkeypatch.setattr(journals, "_rest_of_ended", AsyncMock(return_value=None))
+    late = asyncio.create_task(_all(journals, job))
+    await _following(journals, 2)
+    go_on.set()
+    assert [entry.event for entry in await asyncio.wait_for(late, 5)] == journal_of(store, job)
+    assert len(await rest) == len(journal_of(store, job)) - 1
+
+
+async def _rest(entries: AsyncIterator[Entry]) -> list[Entry]:
+    return [entry async for entry in entries]
 
 
 async def test_a_late_follower_of_a_running_job_gets_the_beginning_too(
