@@ -15,8 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from api.errors import Refusal
 from api.openai.responses.telling import Telling
 from api.openai.responses.turns import Turns
+from api.openai.responses.voice import ResponseVoice
 from config.keyring import Keyring
 from config.keyring import Scope as KeyScope
 from config.settings import Settings
@@ -44,6 +46,7 @@ from tasks.jobs import (
     Sampling,
     Submission,
 )
+from tasks.journal import Entry
 from tasks.made import joined
 from tests.api.conftest import client_of
 from tests.api.support import TINY, StandIn, chunks, comments, publish, until
@@ -141,6 +144,14 @@ def test_looking_at_a_response_does_not_change_its_events(journal: list[Event], 
         if index == looks:
             assert telling.response()["status"] in ("queued", "in_progress", "completed", "incomplete")
     assert events == _told(journal)[0]
+
+
+async def test_a_journal_that_goes_while_it_is_asked_for_swallows_nothing() -> None:
+    end = Entry("1760000001000-4294967296", Finished(FinishReason.STOP, Usage(3, 5), Timings()))
+    nothing: Any = None  # it is refused before Redis is asked for anything
+    with pytest.raises(Refusal) as refused:
+        await ResponseVoice(nothing, JOB, after=3).tell(end)
+    assert refused.value.problem.code == "stream_gone"
 
 
 MESSAGE = {"role": "user", "content": "x"}

@@ -318,7 +318,10 @@ async def test_a_stream_is_resumed_while_it_is_made(served: Served, worker: Stan
 def test_without_its_journal_a_response_is_told_anew(
     sdk: openai.OpenAI, worker: StandIn, house: redis.Redis
 ) -> None:
-    answer = sdk.responses.create(model=TINY, input=CALLING, tools=[ADD])
+    made = sdk.responses.create(model=TINY, input=CALLING, tools=[ADD])
+    house.hset(keys.job(worker.seen[0]), "ended_at", 1_700_000_000_999)
+    answer = sdk.responses.retrieve(made.id)
+    assert answer.completed_at == 1_700_000_000, "the record's clock, the only one there is later"
     house.delete(keys.journal(worker.seen[0]))
     assert sdk.responses.retrieve(answer.id).to_dict() == answer.to_dict()
     with sdk.responses.stream(response_id=answer.id, tools=[ADD]) as stream:
