@@ -91,7 +91,7 @@ class Wanted:
             previous=self.previous,
             has_instructions=bool(self.fields.instructions),
             before=self.before,
-            said=_said(self.fields, job),
+            said=_said(self.fields),
         )
         told = tuple(_renamed_warning(each) for each in job.submission.warnings)
         submission = replace(job.submission, warnings=(*told, *self.warnings))
@@ -214,7 +214,7 @@ def _allowed(choice: dict[str, Any], offered: list[dict[str, Any]]) -> set[str]:
     return {tool["name"] for tool in tools}
 
 
-def _said(fields: ResponsesRequest, job: ChatJob) -> dict[str, Any]:
+def _said(fields: ResponsesRequest) -> dict[str, Any]:
     """What the answer repeats of the request, but for what the job itself knows."""
     told: dict[str, Any] = {name: getattr(fields, name) for name in _SAID}
     told |= {"max_output_tokens": fields.max_output_tokens, "max_tool_calls": fields.max_tool_calls}
