@@ -11,6 +11,8 @@ from cli.client import Client
 from cli.output import Status, bar
 from cli.sse import Comment, Message
 
+_COUNT_EVERY_S = 1.0
+
 
 @dataclass(slots=True)
 class End:
@@ -78,12 +80,16 @@ class _Teller:
         self._label = label
         self._status = Status()
         self._eta = _measured(eta)
+        self._counted_s = float("-inf")
 
     def clear(self) -> None:
         self._status.clear()
 
     def embedded(self, count: int) -> None:
-        self._show(f"{count} embedded")
+        """Vectors come by hundreds a second: told now and then."""
+        if time.monotonic() - self._counted_s >= _COUNT_EVERY_S:
+            self._counted_s = time.monotonic()
+            self._show(f"{count} embedded")
 
     def comment(self, text: str) -> None:
         if text.startswith("queued position="):

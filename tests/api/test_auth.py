@@ -174,6 +174,7 @@ FOR_EVERYBODY = {
     "/sdapi/v1/skip",
     "/sdapi/v1/txt2img",
     "/v1/chat/completions",
+    "/v1/completions",
     "/v1/embeddings",
     "/v1/images/edits",
     "/v1/images/generations",

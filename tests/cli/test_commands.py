@@ -133,6 +133,23 @@ def test_waiting_for_a_job_that_does_not_succeed_is_status_1(
     assert told in said.err
 
 
+def test_vectors_are_counted_and_their_address_is_told(server: Server, capsys: Captured) -> None:
+    vectors = [event(n + 3, type="embedded", index=n, vector="AACAPw==", prompt_tokens=3) for n in range(500)]
+    events_of(server, *ANSWER[:4], *vectors, event(999, type="finished", reason="stop"))
+    assert jobs.wait(server.client(), JOB_ID, as_json=False) == 0
+    said = capsys.readouterr().err
+    assert f"500 vectors are there:  GET /v1/jobs/{JOB_ID}/embeddings" in said
+    assert said.count("embedded") <= 3, "now and then, not for each"
+    url = f"/v1/jobs/{JOB_ID}/embeddings"
+    made = {"type": "embeddings", "url": url, "count": 500, "dimensions": 384}
+    job = {**JOB, "kind": "embed", "output": [made], "usage": {**JOB["usage"], "completion_tokens": 0}}
+    server.routes[f"GET /v1/jobs/{JOB_ID}"] = httpx.Response(200, json=job)
+    jobs.show(server.client(), JOB_ID, as_json=False)
+    shown = capsys.readouterr().out
+    assert f"{url}  (500 of 384 numbers)" in shown
+    assert "tokens     5 in\n" in shown
+
+
 def test_jobs_are_listed_as_tabs_when_piped_and_as_sent_with_json(server: Server, capsys: Captured) -> None:
     page = {"data": [JOB], "has_more": True, "last_id": JOB_ID}
     server.routes["GET /v1/jobs"] = httpx.Response(200, json=page)

@@ -24,11 +24,13 @@ from hardware.errors import CardBusy, CardLost, CardTimeout, HardwareError
 from hardware.health import Reading, Sensors
 from models.catalog import scan
 from models.diffusion.package import find_package as find_pictures
+from models.embedding.package import find_package as find_encoder
 from models.llm.network import Network
 from models.llm.package import find_package
 from models.llm.probe import probe
-from models.manifest import PackageProblem
+from models.manifest import PackageProblem, read_manifest
 from tasks.board import Model
+from tasks.jobs import JobKind
 from worker.doctor.report import Page
 
 MIB = 1 << 20
@@ -89,10 +91,9 @@ def probes(settings: Settings) -> Iterator[Row]:
         yield from _memory(card, sight)
         yield from _transfers(card)
         usable = [model for model in scan(settings).models if model.problem is None]
-        # Pictures first: some SDKs lose the card when such a graph is loaded after a language model's.
-        for model in sorted(usable, key=lambda model: model.pictures is None):
-            kind = _language_model if model.pictures is None else _picture_model
-            yield from kind(card, sight, model)
+        # Language models last: some SDKs lose the card when another graph is loaded after their layers.
+        for model in sorted(usable, key=lambda model: model.kind == JobKind.CHAT):
+            yield from (_language_model if model.kind == JobKind.CHAT else _whole_graphs)(card, sight, model)
 
 
 class Sight:
@@ -166,9 +167,17 @@ def _heeding_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _picture_model(card: Card, sight: Sight, model: Model) -> Iterator[Row]:
+def _graphs(model: Model) -> tuple[Path, ...]:
+    directory = Path(model.directory)
+    if model.kind == JobKind.EMBED:
+        return (find_encoder(directory, read_manifest(directory)).graph,)
+    return find_pictures(directory).variants[0].graphs
+
+
+def _whole_graphs(card: Card, sight: Sight, model: Model) -> Iterator[Row]:
+    """A model of pictures or of vectors: each of its graphs loaded, and run by itself."""
     free_bytes = sight.free_bytes()
-    for path in find_pictures(Path(model.directory)).variants[0].graphs:
+    for path in _graphs(model):
         began_s = time.monotonic()
         with closing(card.load(path)) as graph:
             loaded_s = time.monotonic() - began_s

@@ -22,6 +22,7 @@ from hardware.doctor.machine import Ran
 from hardware.virtual.abi.options import Quirk
 from hardware.virtual.smi import Tool
 from tests import axclsim
+from tests.golden.embedding import write_package
 from tests.hardware.doctor.machines import Bench
 from worker.doctor.__main__ import main
 from worker.doctor.bundle import known_secrets, scrub, write_bundle
@@ -85,12 +86,19 @@ def test_it_runs_as_a_program_without_a_card_in_sight(here: Path) -> None:
 
 
 def test_every_probe_of_a_card_is_a_row_of_one_table(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_package(here / "data" / "models" / "tiny")
     assert main(["--card-probe"]) == 0
     lines = capsys.readouterr().out.splitlines()
     rows = {line.split("  ")[0]: line for line in lines}
-    for probe in ("fresh memory is zero", "hearth-chat: rows in place", "hearth-chat: memory came back"):
+    for probe in (
+        "fresh memory is zero",
+        "hearth-chat: rows in place",
+        "hearth-chat: memory came back",
+        "tiny: memory came back",
+    ):
         assert " yes" in rows[probe]
     assert "B up" in rows["hearth-chat: a token"]
+    assert "f32[1, 24, 32]" in rows["tiny: tiny-embed_u16_npu3"]
     assert "NO" not in "".join(lines)
 
 
