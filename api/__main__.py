@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from api.context import Context
 from api.main import create_app
+from config.logs import Discreet
 from config.settings import Settings, SettingsError
 from config.settings import settings as read_settings
 
@@ -115,6 +116,15 @@ def forget_port(data_dir: Path, port: int) -> None:
         note.unlink()
 
 
+def _log_to_stderr(level: str) -> None:
+    # Of a log that cannot be written, logging would print what was to be logged.
+    logging.raiseExceptions = level == "debug"
+    handler = logging.StreamHandler()
+    form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    handler.setFormatter(Discreet(form, whole=level == "debug"))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
 def _refuse(message: str, code: int) -> int:
     sys.stderr.write(f"hearth api: {message}\n")
     return code
@@ -130,9 +140,7 @@ def main() -> int:
         app = create_app(settings)
     except SettingsError as error:
         return _refuse(str(error), 2)
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    _log_to_stderr(settings.log_level)
     try:
         listeners = listen(settings)
     except CannotListen as error:

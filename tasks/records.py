@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import redis.asyncio
 
+from config.logs import words_of
 from tasks import board, jobs, keys, outcome, pauses, scripts
 from tasks.board import Hold
 from tasks.connection import replies
@@ -313,7 +314,7 @@ def _record_or_not(job_id: JobId, fields: Mapping[bytes, bytes], resting: Restin
     try:
         return _record(fields, resting.hold_of(fields))
     except (ValueError, KeyError) as error:
-        log.warning("the record of %s cannot be read: %s", job_id, error)
+        log.warning("the record of %s cannot be read: %s", job_id, words_of(error))
         return Unreadable(job_id)
 
 

@@ -177,10 +177,10 @@ async def test_tokens_of_a_job_by_its_id_count_too(
         record = replies(house).hgetall(keys.job(made.json()["id"]))
         spent = keys.spent(record[b"owner"].decode())
         assert 0 < house.ttl(spent) <= 60
-        house.lpush(spent, f"{int(time.time() * 1000) - 59_000} 5", f"{int(time.time() * 1000) - 61_000} 9")
+        house.lpush(spent, f"{int(time.time() * 1000) - 50_000} 5", f"{int(time.time() * 1000) - 61_000} 9")
         house.lset(spent, 2, f"{int(time.time() * 1000) - 70_000} 6")
         refused = await client.post("/v1/chat/completions", json=ask("hello"))
-        assert int(refused.headers["retry-after"]) == 1
+        assert 2 <= int(refused.headers["retry-after"]) <= 10
 
 
 async def test_a_job_that_was_stopped_has_spent_what_it_made(

@@ -11,8 +11,9 @@ from worker import logs
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers, level, raises = root.handlers[:], root.level, logging.raiseExceptions
     yield
+    logging.raiseExceptions = raises
     root.handlers[:] = handlers
     root.setLevel(level)
     for name in (*logs._QUIET, "celery.app.trace"):
@@ -39,7 +40,26 @@ def test_a_failure_nobody_foresaw_keeps_its_traceback(
 ) -> None:
     logs.setup("info")
     failing(logger, "a bug")
-    assert "ValueError: why" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "in failing" in told
+    assert "ValueError (" in told
+    assert "why" not in told.replace('raise ValueError("why")', "")
+
+
+def test_celerys_word_of_a_task_does_not_quote_its_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """As ``celery.app.trace`` logs it, 5.7."""
+    about = {
+        "name": "hearth.chat",
+        "id": "job_1",
+        "description": "raised unexpected",
+        "exc": "ValueError('why')",
+        "traceback": "Traceback: why",
+    }
+    form = "Task %(name)s[%(id)s] %(description)s: %(exc)s\n%(traceback)s"
+    logs.setup("info")
+    logging.getLogger("celery.app.trace").error(form, about, extra={"data": about})
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("task hearth.chat[job_1] raised unexpected")
 
 
 def test_others_are_quiet_whatever_our_level(capsys: pytest.CaptureFixture[str]) -> None:
