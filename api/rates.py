@@ -24,7 +24,7 @@ from tasks import keys
 from tasks.spending import WINDOW_S, below_in_s, spending, total
 
 MAKING_JOBS = re.compile(
-    r"/v1/(batches|chat/completions|responses|images/(generations|edits)|jobs|jobs/batches/[^/]+/retry-failed)"
+    r"/v1/(batches|(chat/)?completions|embeddings|responses|images/(generations|edits)|jobs|jobs/batches/[^/]+/retry-failed)"
     r"|/api/(chat|generate|embed|embeddings)"
     r"|/sdapi/v1/(txt2img|img2img)"
 )

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 from redis.exceptions import RedisError
 
+from config.keyring import FILE as KEYS_FILE
+from config.keyring import Keyring, KeyringError
 from config.settings import Settings, SettingsError
 from hardware.doctor.finding import Finding, fail, warn, well
 from hardware.doctor.machine import Machine
@@ -26,6 +28,7 @@ def look_at_house(machine: Machine, settings: Settings) -> Iterator[Finding]:
     """All but the models."""
     yield _disk(machine, settings)
     yield _redis(settings)
+    yield _access(settings)
     yield from _ports(settings)
     yield from _unit(machine)
 
@@ -86,6 +89,25 @@ def _redis(settings: Settings) -> Finding:
     except (RedisError, OSError, SettingsError) as error:
         return fail("redis", f"cannot be reached: {error}", "sudo systemctl start redis-server")
     return well("redis", f"version {told.get('redis_version', 'unknown')} answers")
+
+
+def _access(settings: Settings) -> Finding:
+    """Who may ask. Beyond loopback without any key settings are refused before anything is looked at."""
+    ring, file = Keyring(settings.data_dir), settings.data_dir / KEYS_FILE
+    try:
+        ring.refresh()
+        if ring.exists and file.stat().st_mode & 0o022:
+            return fail("keys", f"others may write {file}: they can let themselves in", f"chmod 600 {file}")
+    except (KeyringError, OSError) as error:
+        return fail(
+            "keys", f"{error}: nobody may ask", f"sudo chown $USER {file}   (who runs the API owns it)"
+        )
+    if settings.api_key is None and not ring.exists:
+        return well("keys", "none: whoever uses this machine may ask, and nobody else can")
+    usable = sum(not key.has_expired for key in ring) + (settings.api_key is not None)
+    if not usable:
+        return warn("keys", "none opens anything any more: nobody may ask", "./hearth keys add NAME")
+    return well("keys", f"{usable} there; whoever asks at {settings.host} has to show one")
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:

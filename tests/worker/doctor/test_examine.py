@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from config.keyring import FILE, Keyring, Scope
 from config.settings import Settings, read_settings
 from hardware.doctor.finding import Finding, Status
 from hardware.doctor.machine import Machine, Ran
@@ -24,6 +25,7 @@ from tests.conftest import RedisServer
 from tests.hardware.doctor.machines import BUS, KERNEL, SDK, Bench
 from worker.doctor import examine as examination
 from worker.doctor.examine import Group, examine, worst
+from worker.doctor.house import _access
 
 MIB = 1 << 20
 WELL, WARN, FAIL = Status.PASS, Status.WARN, Status.FAIL
@@ -405,3 +407,23 @@ def test_packages_that_cannot_be_used_and_such_that_do_not_fit_are_told(
     assert all("there are 1" in fault.told for fault in demos)
     bare = settings.model_copy(update={"demo_models": False})
     assert faults(look(quick, bare))[0].status is FAIL
+
+
+@pytest.mark.parametrize(
+    ("prepare", "status", "words"),
+    [
+        (lambda ring, file: None, WELL, "none: whoever uses this machine"),
+        (lambda ring, file: ring.add("laptop", Scope.INFER), WELL, "1 there; whoever asks at 127.0.0.1"),
+        (lambda ring, file: (ring.add("guest", Scope.INFER), ring.revoke("guest")), WARN, "hearth keys add"),
+        (lambda ring, file: (ring.add("laptop", Scope.INFER), file.chmod(0o666)), FAIL, "chmod 600"),
+        (lambda ring, file: file.write_text("{"), FAIL, "damaged"),
+    ],
+)
+def test_who_may_ask_is_looked_at(
+    settings: Settings, prepare: Callable[[Keyring, Path], object], status: Status, words: str
+) -> None:
+    settings.data_dir.mkdir()
+    prepare(Keyring(settings.data_dir), settings.data_dir / FILE)
+    found = _access(settings)
+    assert (found.subject, found.status) == ("keys", status)
+    assert words in f"{found.told} {found.fix}"
