@@ -22,7 +22,7 @@ from config.settings import Settings
 from tasks.documents import DocumentStore
 from tests.api.conftest import client_of
 from tests.api.painting import a_picture
-from tests.api.support import ask
+from tests.api.support import PICTURES, TEXTS, TINY, StandIn, ask, publish
 
 Asked = tuple[str, dict[str, Any]]
 Units = Callable[[int], Asked]
@@ -81,7 +81,7 @@ CAPS: dict[str, tuple[int, Units, int, str]] = {
     "limits.prompt_chars": (50, _json("/v1/jobs", lambda n: _draw(prompt="x" * n)), 400, "invalid_value"),
     "limits.pictures_per_request": (
         3,
-        _json("/v1/images/generations", lambda n: {"prompt": "x", "n": n, "size": "1x1"}),
+        _json("/v1/images/generations", lambda n: {"prompt": "x", "n": n}),
         400,
         "invalid_value",
     ),
@@ -99,8 +99,21 @@ CAPS: dict[str, tuple[int, Units, int, str]] = {
         "invalid_value",
     ),
     "limits.jobs_per_request": (3, _json("/v1/jobs", lambda n: [ask()] * n), 400, "invalid_value"),
+    "limits.choices": (2, _json("/v1/chat/completions", lambda n: ask(n=n)), 400, "invalid_value"),
+    "limits.embedding_inputs": (
+        2,
+        _json("/v1/jobs", lambda n: {"kind": "embed", "input": ["a"] * n}),
+        400,
+        "invalid_value",
+    ),
     "limits.file_bytes": (100, _files, 413, "payload_too_large"),
     "queue.chat_cap": (2, _json("/v1/jobs", lambda n: [ask()] * n), 429, "queue_full"),
+    "queue.priority_cap": (
+        2,
+        _json("/v1/jobs", lambda n: [{**ask(), "class": "priority"}] * n),
+        429,
+        "queue_full",
+    ),
     "queue.image_cap": (2, _json("/v1/jobs", lambda n: _draw(n=n)), 429, "queue_full"),
     "queue.batch_cap": (
         2,
@@ -127,15 +140,11 @@ def _settings() -> set[str]:
 
 
 def test_every_limit_has_a_test() -> None:
-    rows = set(CAPS) | set(ELSEWHERE) | set(NOT_YET)
+    rows = set(CAPS) | set(ELSEWHERE)
     assert not (missing := sorted(_settings() - rows)), f"{missing}: add a row to CAPS in {__file__}"
     assert not (gone := sorted(rows - _settings())), f"{gone}: there are no such settings"
     for setting, file in ELSEWHERE.items():
         assert setting.partition(".")[2] in (Path(__file__).parent / file).read_text(), setting
-
-
-NOT_YET = {"limits.embedding_inputs"}
-"""Settings of what the API does not offer yet."""
 
 
 def _with(settings: Settings, setting: str, value: int) -> Settings:
@@ -147,8 +156,9 @@ def _with(settings: Settings, setting: str, value: int) -> Settings:
 
 @pytest.mark.parametrize("setting", CAPS)
 async def test_one_more_than_fits_is_refused_by_name_and_number(
-    settings: Settings, house: redis.Redis, setting: str
+    settings: Settings, store: redis.Redis, worker: StandIn, setting: str
 ) -> None:
+    publish(store, TINY, PICTURES, TEXTS)
     value, units, status, code = CAPS[setting]
     async with client_of(_with(settings, setting, value)) as client:
         over = await _post(client, units(value + 1))
