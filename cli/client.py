@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Self
 import httpx
 
 from cli.banner import DEFAULT_URL
-from cli.errors import CliError
+from cli.errors import UNREACHABLE, USAGE, CliError
 from cli.sse import Comment, Message, messages
 
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
@@ -32,7 +32,7 @@ class Client:
                 base_url=self.url, headers=headers, timeout=TIMEOUT, transport=transport, trust_env=False
             )
         except (httpx.InvalidURL, UnicodeEncodeError, ValueError):
-            raise CliError(f"{self.url!r} is no address like {DEFAULT_URL}") from None
+            raise CliError(f"{self.url!r} is no address like {DEFAULT_URL}", status=USAGE) from None
 
     def __enter__(self) -> Self:
         return self
@@ -90,7 +90,8 @@ class Client:
             failures += 1
             if failures > 3:
                 raise CliError(
-                    f"the connection to {self.url} broke off; go on with:  hearth jobs wait {job_id}"
+                    f"the connection to {self.url} broke off; go on with:  hearth jobs wait {job_id}",
+                    status=UNREACHABLE,
                 )
 
     @contextmanager
@@ -118,14 +119,18 @@ class Client:
             yield
         except httpx.ConnectError:
             raise CliError(
-                f"no server at {self.url}. Start it with:  ./hearth up   (or name another: --url, HEARTH_URL)"
+                f"no server at {self.url}. Start it with:  ./hearth up   "
+                "(or name another: --url, HEARTH_URL)",
+                status=UNREACHABLE,
             ) from None
         except httpx.TimeoutException:
-            raise CliError(f"{self.url} did not answer in time; its logs may tell why") from None
+            raise CliError(
+                f"{self.url} did not answer in time; its logs may tell why", status=UNREACHABLE
+            ) from None
         except httpx.UnsupportedProtocol:
-            raise CliError(f"{self.url!r} is no address like {DEFAULT_URL}") from None
+            raise CliError(f"{self.url!r} is no address like {DEFAULT_URL}", status=USAGE) from None
         except httpx.HTTPError as error:
-            raise CliError(f"talking to {self.url} failed: {error}") from None
+            raise CliError(f"talking to {self.url} failed: {error}", status=UNREACHABLE) from None
 
 
 def _refused(response: httpx.Response) -> CliError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,17 +35,28 @@ class End:
                 return str(self.event.get("message", "the job failed"))
 
 
+def to_stdout(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def silently(_: str) -> None:
+    """For ``say``: what is printed in the end is the job's record."""
+
+
 def follow(
     client: Client,
     job_id: str,
     *,
-    is_quiet: bool = False,
+    say: Callable[[str], None] = to_stdout,
+    think: Callable[[str], None] | None = None,
     label: str = "",
     eta: dict[str, Any] | None = None,
 ) -> End:
-    """Wait for the job's end; unless ``is_quiet``, write its text as it comes. Raises CliError.
+    """Wait for the job's end; ``say`` its text as it comes. Raises CliError.
 
-    ``label`` stands before everything that is said of it on stderr; ``eta`` is what its record last told.
+    ``think`` is given its thoughts; without it is only told that there are some. ``label`` stands before
+    everything that is said of the job on stderr; ``eta`` is what its record last told.
     """
     teller, pieces, vectors = _Teller(client, job_id, label, eta), list[str](), 0
     try:
@@ -56,9 +68,10 @@ def follow(
             if item.event == "text_delta":
                 teller.clear()
                 pieces.append(event["text"])
-                if not is_quiet:
-                    sys.stdout.write(event["text"])
-                    sys.stdout.flush()
+                say(event["text"])
+            elif item.event == "reasoning_delta" and think is not None:
+                teller.clear()
+                think(event["text"])
             elif item.event == "embedded":
                 vectors = event["index"] + 1
                 teller.embedded(vectors)
@@ -108,6 +121,8 @@ class _Teller:
             case "step_done":
                 said = f"step {event['done']} of {event['total']}"
                 self._show(said + self._left(), _bar(event))
+            case "reasoning_delta" if sys.stderr.isatty():  # in a log it would be noise
+                self._show("thinking …")
             case "held":
                 self._show(f"resting: {event['message']}")
             case "started" | "resumed":

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from cli.client import Client
-from cli.errors import CliError
+from cli.errors import JOB_FAILED, CliError
 from cli.files import Place, save_all
-from cli.follow import follow
+from cli.follow import follow, silently
 from cli.output import print_json
 
 _MOST_BYTES = 20 * 1024 * 1024
@@ -35,7 +35,7 @@ class Wish:
 
 
 def image(client: Client, wish: Wish, place: Place, *, as_json: bool) -> int:
-    """Draw, save each picture as soon as it is there, and print where. Returns 0 when all were drawn.
+    """Draw, save each picture as soon as it is there, and print where. Returns the exit status.
 
     Whoever interrupts it does not want the pictures: those that are not done are cancelled.
     Raises CliError.
@@ -58,12 +58,12 @@ def image(client: Client, wish: Wish, place: Place, *, as_json: bool) -> int:
     done = sum(job["state"] == "succeeded" for job in drawn)
     if done < len(drawn) > 1:
         sys.stderr.write(f"hearth: {done} of {len(drawn)} pictures were drawn\n")
-    return 0 if done == len(drawn) else 1
+    return 0 if done == len(drawn) else JOB_FAILED
 
 
 def _one(client: Client, job: dict[str, Any], place: Place, label: str) -> dict[str, Any]:
     """Follow a job and save its picture; returns the record at its end, with the files' paths."""
-    end = follow(client, job["id"], is_quiet=True, label=label, eta=job["eta"])
+    end = follow(client, job["id"], say=silently, label=label, eta=job["eta"])
     ended: dict[str, Any] = client.get(f"/v1/jobs/{job['id']}")
     if end.fault is not None:
         sys.stderr.write(f"hearth: {label}{end.fault}\n")

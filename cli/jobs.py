@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from cli.client import Client
-from cli.errors import CliError
+from cli.errors import JOB_FAILED, CliError
 from cli.files import Place, save_all
-from cli.follow import follow
+from cli.follow import follow, silently, to_stdout
 from cli.output import age, print_json, print_table, size
 
 _COLUMNS = ("id", "state", "model", "class", "place", "age", "run", "made", "prompt")
@@ -63,8 +63,8 @@ def _of_batch(client: Client, batch: str) -> list[dict[str, Any]]:
 
 
 def wait(client: Client, job_id: str, *, as_json: bool) -> int:
-    """Returns 0 when the job succeeded, else 1."""
-    end = follow(client, _checked(job_id), is_quiet=as_json)
+    """Returns the exit status."""
+    end = follow(client, _checked(job_id), say=silently if as_json else to_stdout)
     if as_json:
         print_json(client.get(f"/v1/jobs/{job_id}"))
     elif end.text:
@@ -75,7 +75,7 @@ def wait(client: Client, job_id: str, *, as_json: bool) -> int:
         sys.stderr.write(f"the picture is there; save it with:  hearth jobs save {job_id}\n")
     if end.fault is not None:
         sys.stderr.write(f"hearth: {end.fault}\n")
-    return 0 if end.fault is None else 1
+    return 0 if end.fault is None else JOB_FAILED
 
 
 def cancel(client: Client, job_id: str, *, as_json: bool) -> None:

@@ -6,7 +6,8 @@ import sys
 from typing import Any
 
 from cli.client import Client
-from cli.follow import follow
+from cli.errors import JOB_FAILED
+from cli.follow import follow, silently, to_stdout
 from cli.output import print_json, print_table, size
 
 _COLUMNS = ("model", "kind", "family", "size", "needs", "context", "state")
@@ -22,16 +23,16 @@ def ls(client: Client, *, as_json: bool) -> None:
 
 
 def manage(client: Client, action: str, model: str, *, as_json: bool) -> int:
-    """Load or unload, and wait for it. Returns 0 when it came to pass, else 1."""
+    """Load or unload, and wait for it. Returns the exit status."""
     job = client.post(f"/v1/models/{action}", {"model": model})
-    end = follow(client, job["id"], is_quiet=as_json)
+    end = follow(client, job["id"], say=silently if as_json else to_stdout)
     if as_json:
         print_json(client.get(f"/v1/jobs/{job['id']}"))
     elif end.fault is None:
         sys.stdout.write(f"{job['model']} is {'on' if action == 'load' else 'off'} the card\n")
     if end.fault is not None:
         sys.stderr.write(f"hearth: {end.fault}\n")
-    return 0 if end.fault is None else 1
+    return 0 if end.fault is None else JOB_FAILED
 
 
 def _row(model: dict[str, Any]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -61,6 +62,13 @@ def _draw_table(columns: Sequence[str], rows: Sequence[tuple[str, ...]], *, clip
     for row in rows:
         table.add_row(*(Text(row[at]) for at in kept))
     console.print(table)
+
+
+def dim(text: str) -> str:
+    """``text`` for stderr, set back where the terminal can (https://no-color.org)."""
+    if not sys.stderr.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return text
+    return f"\x1b[2m{text}\x1b[22m"
 
 
 class Status:

@@ -42,9 +42,10 @@ A name that is not listed here is refused, so that a misspelt one does not go un
 of its range. Units are part of the names: `_s` seconds, `_ms` milliseconds, `_c` degrees Celsius, `_mib`
 MiB.
 
-Four more variables steer the start script and the command line and are no settings of the server:
+Five more variables steer the start script and the command line and are no settings of the server:
 `HEARTH_PYTHON` (the Python that makes the virtual environment), `HEARTH_VENV` (where that is),
-`HEARTH_CONFIG`, and `HEARTH_URL` (the server that `./hearth chat` and the others talk to).
+`HEARTH_CONFIG`, `HEARTH_URL` (the server that `./hearth chat` and the others talk to), and
+`HEARTH_CHAT_HISTORY` (`0`: `./hearth chat` keeps nothing of what is typed).
 """
 
 

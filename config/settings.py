@@ -39,7 +39,9 @@ from config.keyring import FILE as KEYS_FILE
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PREFIX = "HEARTH_"
-_NOT_SETTINGS = frozenset({"HEARTH_CONFIG", "HEARTH_PYTHON", "HEARTH_VENV", "HEARTH_URL"})
+_NOT_SETTINGS = frozenset(
+    {"HEARTH_CHAT_HISTORY", "HEARTH_CONFIG", "HEARTH_PYTHON", "HEARTH_VENV", "HEARTH_URL"}
+)
 """Variables of ours that steer the start script and the command line, not the server."""
 
 

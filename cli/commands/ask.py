@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -21,18 +22,41 @@ def chat(
     max_tokens: Annotated[int | None, typer.Option(help="Length of the answer at most.")] = None,
     temperature: Annotated[float | None, typer.Option(help="0 is greedy.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same answer.")] = None,
+    thinking: Annotated[
+        bool | None,
+        typer.Option(
+            "--thinking/--hide-thinking", help="Show what the model thinks; default: on a terminal."
+        ),
+    ] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Tell what each answer took: tokens/s, queue.")
+    ] = False,
+    history: Annotated[
+        bool,
+        typer.Option(
+            "--history/--no-history",
+            envvar="HEARTH_CHAT_HISTORY",
+            help="Keep what is typed in a conversation, in ~/.local/state/hearth/chat-history.",
+        ),
+    ] = True,
     url: Url = None,
     api_key: ApiKey = None,
     as_json: Json = False,
 ) -> None:
-    """Ask a model; the answer streams to stdout, what happens meanwhile to stderr."""
-    from cli.chat import Question, chat
+    """Ask a model; the answer streams to stdout, what happens meanwhile to stderr.
+
+    Without a prompt, in a terminal, it is a conversation: /help there tells more.
+    """
+    from cli.ask import Manner
+    from cli.chat import Question, chat, history_file
     from cli.client import Client
 
     options = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
     question = Question(model, system, {name: value for name, value in options.items() if value is not None})
+    shows = sys.stderr.isatty() if thinking is None else thinking
+    manner = Manner(as_json=as_json, shows_thoughts=shows, is_verbose=verbose)
     with Client(url, api_key) as client:
-        chat(client, question, prompt, as_json=as_json)
+        chat(client, question, prompt, manner, history_file() if history else None)
 
 
 def image(

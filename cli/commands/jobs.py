@@ -47,7 +47,7 @@ def jobs_show(job: JobIdArgument, url: Url = None, api_key: ApiKey = None, as_js
 
 @app.command("wait")
 def jobs_wait(job: JobIdArgument, url: Url = None, api_key: ApiKey = None, as_json: Json = False) -> None:
-    """Follow a job to its end. The exit status is 0 only if it succeeded."""
+    """Follow a job to its end. The exit status is 0 if it succeeded, 4 if not."""
     from cli.client import Client
     from cli.jobs import wait
 

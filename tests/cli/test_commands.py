@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from cli import jobs, models, queue
+from cli.ask import Manner
 from cli.chat import Question, chat
 from cli.errors import CliError
 from tests.cli.server import ANSWER, JOB, JOB_ID, MODEL, Broken, Server, event
@@ -27,7 +28,7 @@ def events_of(server: Server, *pieces: bytes) -> None:
 
 
 def test_chat_streams_the_answer_to_stdout_and_the_rest_to_stderr(server: Server, capsys: Captured) -> None:
-    chat(server.client(), QUESTION, "Hi", as_json=False)
+    chat(server.client(), QUESTION, "Hi")
     said = capsys.readouterr()
     assert said.out == "Hello.\n"
     assert "number 3 in the queue" in said.err
@@ -35,7 +36,7 @@ def test_chat_streams_the_answer_to_stdout_and_the_rest_to_stderr(server: Server
 
 
 def test_chat_asks_the_first_model_with_the_given_options(server: Server) -> None:
-    chat(server.client(), Question(None, "Be brief.", {"seed": 7}), "Hi", as_json=False)
+    chat(server.client(), Question(None, "Be brief.", {"seed": 7}), "Hi")
     (body,) = server.sent("POST")
     assert body == {
         "kind": "chat",
@@ -47,42 +48,26 @@ def test_chat_asks_the_first_model_with_the_given_options(server: Server) -> Non
 
 
 def test_chat_as_json_prints_the_job_only(server: Server, capsys: Captured) -> None:
-    chat(server.client(), QUESTION, "Hi", as_json=True)
+    chat(server.client(), QUESTION, "Hi", Manner(as_json=True))
     assert json.loads(capsys.readouterr().out) == JOB
 
 
 def test_chat_reads_what_is_piped(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("from a pipe\n"))
-    chat(server.client(), QUESTION, None, as_json=False)
+    chat(server.client(), QUESTION, None)
     assert server.sent("POST")[0]["messages"][-1]["content"] == "from a pipe"
 
 
 def test_chat_with_nothing_to_ask_says_so(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     with pytest.raises(CliError, match="nothing was asked"):
-        chat(server.client(), QUESTION, None, as_json=False)
+        chat(server.client(), QUESTION, None)
 
 
 def test_chat_without_any_model_says_where_to_look(server: Server) -> None:
     server.routes["GET /v1/models"] = httpx.Response(200, json={"data": []})
     with pytest.raises(CliError, match="hearth models ls"):
-        chat(server.client(), QUESTION, "Hi", as_json=False)
-
-
-def test_a_conversation_goes_on_after_a_failed_turn(
-    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Captured
-) -> None:
-    failed = event(1, type="failed", code="worker_lost", message="its worker died three times")
-    streams = [httpx.Response(200, content=failed), httpx.Response(200, content=b"".join(ANSWER))]
-    server.routes[f"GET /v1/jobs/{JOB_ID}/events"] = lambda _: streams.pop(0)
-    lines = iter(["first", "second", ""])
-    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    monkeypatch.setattr("builtins.input", lambda _: next(lines))
-    chat(server.client(), QUESTION, None, as_json=False)
-    said = capsys.readouterr()
-    assert "its worker died three times" in said.err
-    assert said.out == "Hello.\n"
-    assert [message["content"] for message in server.sent("POST")[1]["messages"]] == ["second"]
+        chat(server.client(), QUESTION, "Hi")
 
 
 def test_an_interrupted_chat_cancels_its_job(server: Server) -> None:
@@ -92,7 +77,7 @@ def test_an_interrupted_chat_cancels_its_job(server: Server) -> None:
     server.routes[f"GET /v1/jobs/{JOB_ID}/events"] = interrupt
     server.routes[f"POST /v1/jobs/{JOB_ID}/cancel"] = httpx.Response(200, json=JOB)
     with pytest.raises(KeyboardInterrupt):
-        chat(server.client(), QUESTION, "Hi", as_json=False)
+        chat(server.client(), QUESTION, "Hi")
     assert server.asked[-1].url.path.endswith("/cancel")
 
 
@@ -123,11 +108,11 @@ def test_a_stream_that_breaks_for_good_is_given_up(server: Server) -> None:
     ],
     ids=["failed", "cancelled", "expired"],
 )
-def test_waiting_for_a_job_that_does_not_succeed_is_status_1(
+def test_waiting_for_a_job_that_does_not_succeed_is_status_4(
     server: Server, capsys: Captured, end: bytes, told: str
 ) -> None:
     events_of(server, *ANSWER[:5], end)
-    assert jobs.wait(server.client(), JOB_ID, as_json=False) == 1
+    assert jobs.wait(server.client(), JOB_ID, as_json=False) == 4
     said = capsys.readouterr()
     assert said.out == "Hel\n"
     assert told in said.err

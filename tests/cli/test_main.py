@@ -24,16 +24,16 @@ NOBODY = {"HEARTH_URL": "http://127.0.0.1:9"}
 )
 def test_without_a_server_it_says_how_to_start_one(arguments: tuple[str, ...]) -> None:
     done = run_cli(*arguments, environment=NOBODY)
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
     assert line.startswith("hearth: no server at http://127.0.0.1:9. Start it with:  ./hearth up")
 
 
 def test_an_address_that_is_none_is_one_line() -> None:
-    for url in ("ftp://x", "http://[", "nonsense"):
+    for url, status in (("ftp://x", 2), ("http://[", 3), ("nonsense", 2)):
         done = run_cli("jobs", "ls", "--url", url)
-        assert done.returncode == 1
+        assert done.returncode == status
         assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
