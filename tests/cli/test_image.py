@@ -158,7 +158,7 @@ def test_what_fails_is_said_and_the_others_are_drawn(server: Server, capsys: Cap
     failed = {"type": "failed", "code": "load_failed", "message": "the UNet is damaged"}
     server.routes[f"GET {path}/events"] = httpx.Response(200, content=events(2, failed))
     server.routes[f"GET {path}"] = httpx.Response(200, json=picture_job(2, "failed"))
-    assert draw(server, n=3) == 1
+    assert draw(server, n=3) == 4
     said = capsys.readouterr()
     assert len(said.out.splitlines()) == 2
     assert "hearth: picture 2 of 3: the UNet is damaged" in said.err
