@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import time
+import resource
 from pathlib import Path
 
 import pytest
@@ -40,12 +40,18 @@ def test_an_address_that_is_none_is_one_line() -> None:
 def test_help_is_there_at_once() -> None:
     took_s = []
     for _ in range(3):
-        began_s = time.monotonic()
+        began_s = _worked_s()
         done = run_cli("--help")
-        took_s.append(time.monotonic() - began_s)
+        took_s.append(_worked_s() - began_s)
         assert done.returncode == 0
         assert "Keeps the models warm and the card cool." in done.stdout
-    assert min(took_s) < 1.0  # 0.25 s on an idle machine; CI's may be busy
+    assert min(took_s) < 1.0  # 0.25 s on an idle machine; one that is busy is slower, not only later
+
+
+def _worked_s() -> float:
+    """Processor time of all children that have ended: what else runs here does not count."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
 
 
 def test_wrong_usage_is_status_2() -> None:
