@@ -12,11 +12,11 @@ import sys
 import time
 from pathlib import Path
 
-import httpx
 import pytest
 
 from bench.stack import Stack
 from config.settings import CHECKOUT
+from tests.whole.conftest import Card
 
 PATIENCE_S = 30.0
 
@@ -65,7 +65,9 @@ class Terminal:
         os.close(self._master)
 
 
-def test_a_conversation_in_a_terminal(server: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_conversation_in_a_terminal(
+    server: Stack, card: Card, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PYTHONPATH", str(CHECKOUT))
     terminal = Terminal(
         "chat", "-m", "hearth-chat", HEARTH_URL=server.url, XDG_STATE_HOME=str(tmp_path), TERM="xterm"
@@ -74,19 +76,18 @@ def test_a_conversation_in_a_terminal(server: Stack, tmp_path: Path, monkeypatch
         terminal.until(rb"> $")
         terminal.type("What is 47 + 38?\r")
         assert b"\x1b[2m" in terminal.until(rb"85\.\s+.*> $"), "thoughts are shown, and set back"
-        httpx.post(f"{server.url}/v1/queue/pause", json={}).raise_for_status()
+        card("set-fault", "slow", "--factor", "40")
         terminal.type("What is Hearth?\r")
-        terminal.until(rb"next in the queue")
+        terminal.until(rb"Hearth turns")
         terminal.type("\x03")
         terminal.until(rb"stopped.*> $")
-        httpx.post(f"{server.url}/v1/queue/resume", json={}).raise_for_status()
+        card("set-fault", "none")
         terminal.type("/ret\t\r")
         terminal.until(rb"one small computer.*> $")
         terminal.type("\x1b[A\x1b[A\x15\x04")
         assert terminal.ended() == 0
     finally:
         terminal.close()
-        httpx.post(f"{server.url}/v1/queue/resume", json={})
     kept = tmp_path / "hearth" / "chat-history"
     assert kept.read_text().splitlines() == ["What is 47 + 38?", "What is Hearth?", "/retry"]
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
