@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from cli.errors import UNREACHABLE, USAGE, CliError
 from cli.sse import Comment, Message, messages
 
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+DELETE_S = 120.0
+"""A model is taken off its card first, which is a job of its own."""
 SILENCE_S = 60.0
 """A stream says something every few seconds, if only that it lives."""
 
@@ -23,13 +26,18 @@ class Client:
     """Use as a context manager. Every method raises CliError with a line fit to print."""
 
     def __init__(
-        self, url: str | None = None, api_key: str | None = None, transport: httpx.BaseTransport | None = None
+        self,
+        url: str | None = None,
+        api_key: str | None = None,
+        transport: httpx.BaseTransport | None = None,
+        timeout_s: float | None = None,
     ) -> None:
         self.url = (url or os.environ.get("HEARTH_URL") or DEFAULT_URL).rstrip("/").removesuffix("/v1")
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+        timeout = TIMEOUT if timeout_s is None else httpx.Timeout(timeout_s)
         try:
             self._http = httpx.Client(
-                base_url=self.url, headers=headers, timeout=TIMEOUT, transport=transport, trust_env=False
+                base_url=self.url, headers=headers, timeout=timeout, transport=transport, trust_env=False
             )
         except (httpx.InvalidURL, UnicodeEncodeError, ValueError):
             raise CliError(f"{self.url!r} is no address like {DEFAULT_URL}", status=USAGE) from None
@@ -63,6 +71,21 @@ class Client:
             for piece in response.iter_bytes():
                 file.write(piece)
 
+    def delete(self, path: str, body: Any) -> None:
+        with self._reached():
+            response = self._http.request("DELETE", path, json=body, timeout=DELETE_S)
+        if response.is_error:
+            raise _refused(response)
+
+    def lines(self, path: str, body: Any) -> Iterator[dict[str, Any]]:
+        """What is answered as one JSON object a line."""
+        with self._stream("POST", path, json=body) as response:
+            for line in filter(None, response.iter_lines()):
+                try:
+                    yield json.loads(line)
+                except ValueError:
+                    raise CliError(f"{self.url} did not answer in JSON: is that a Hearth?") from None
+
     def download(self, path: str) -> bytes:
         """A file as it is."""
         with self._reached():
@@ -77,7 +100,7 @@ class Client:
         failures = 0
         while True:
             headers = {} if last_id is None else {"last-event-id": last_id}
-            with self._stream(f"/v1/jobs/{job_id}/events", headers) as response:
+            with self._stream("GET", f"/v1/jobs/{job_id}/events", headers=headers) as response:
                 try:
                     for item in messages(response.iter_lines()):
                         yield item
@@ -95,9 +118,9 @@ class Client:
                 )
 
     @contextmanager
-    def _stream(self, path: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
+    def _stream(self, method: str, path: str, **arguments: Any) -> Iterator[httpx.Response]:
         timeout = httpx.Timeout(SILENCE_S, connect=5.0)
-        with self._reached(), self._http.stream("GET", path, headers=headers, timeout=timeout) as response:
+        with self._reached(), self._http.stream(method, path, timeout=timeout, **arguments) as response:
             if response.is_error:
                 response.read()
                 raise _refused(response)
@@ -137,7 +160,7 @@ def _refused(response: httpx.Response) -> CliError:
     """The server's own words, and what to do where we know."""
     try:
         error = response.json()["error"]
-        message = str(error["message"])
+        message = error if isinstance(error, str) else str(error["message"])  # Ollama's form, and OpenAI's
     except (ValueError, KeyError, TypeError):
         return CliError(f"the server answered {response.status_code} without saying why: is that a Hearth?")
     if response.status_code == 401:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cli.commands import ask, batches, jobs, keys, models, queue
-from cli.commands.options import Json
+from cli.commands import ask, batches, jobs, keys, models, queue, shell
+from cli.commands.options import VARIABLE, Json
 from cli.errors import CliError
 
 app = typer.Typer(
@@ -69,6 +70,8 @@ app.add_typer(batches.app, name="batches")
 app.add_typer(models.app, name="models")
 app.add_typer(queue.app, name="queue")
 app.add_typer(keys.app, name="keys")
+app.command()(shell.logs)
+app.command()(shell.completion)
 
 
 @app.command(context_settings=_PASS_ON)
@@ -113,6 +116,10 @@ def bench(context: typer.Context) -> None:
 
 def main() -> None:
     """Run the command line. What goes wrong is one line on stderr and an exit status that is not 0."""
+    if os.environ.get(VARIABLE):
+        from cli.completion import prepare
+
+        prepare()
     try:
         app(prog_name="hearth")
     except CliError as error:

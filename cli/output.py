@@ -75,19 +75,19 @@ class Status:
     """One line on stderr that is overwritten by the next, on a terminal; a line each, elsewhere."""
 
     def __init__(self) -> None:
-        self._is_terminal = sys.stderr.isatty()
+        self.is_terminal = sys.stderr.isatty()
         self._shown = ""
 
     def show(self, text: str, ahead: str = "") -> None:
         """``ahead`` stands before it on a terminal only: what is drawn there means nothing in a log."""
         if text == self._shown:
             return
-        sys.stderr.write(f"\r\x1b[K{_fitting(ahead + text)}" if self._is_terminal else f"{text}\n")
+        sys.stderr.write(f"\r\x1b[K{_fitting(ahead + text)}" if self.is_terminal else f"{text}\n")
         sys.stderr.flush()
         self._shown = text
 
     def clear(self) -> None:
-        if self._shown and self._is_terminal:
+        if self._shown and self.is_terminal:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
         self._shown = ""

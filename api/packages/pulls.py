@@ -98,6 +98,7 @@ class Pull:
         log.info("pulling %s from %s", self._name, self._place)
         place = await asyncio.to_thread(copying.run)
         model = await self._listed(place)
+        log.info("pulled %s", self._name)
         if model.problem is not None:
             raise ModelUnusable(f"{model.id} is here, but cannot be used: {model.problem}", param="model")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
 import shutil
@@ -23,6 +24,8 @@ from tasks import records
 from tasks.board import Model
 from tasks.cancel import cancel
 from tasks.events import Finished
+
+log = logging.getLogger("hearth.api")
 
 TRASH = ".trash-"
 """What the names of packages on their way out begin with."""
@@ -49,6 +52,7 @@ async def remove(shared: Context, owner: str, model: Model) -> None:
     except OSError as error:
         told = f"{directory} cannot be removed: {error.strerror}; the API's process must own its directory"
         raise Refusal("storage_failed", told) from error
+    log.info("removed %s for %s", directory, owner)
     await _unlisted(shared, directory)
 
 

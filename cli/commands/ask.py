@@ -8,16 +8,14 @@ from typing import Annotated
 
 import typer
 
-from cli.commands.options import ApiKey, Json, Url
+from cli.commands.options import ApiKey, AskedModel, Json, Url
 
 
 def chat(
     prompt: Annotated[
         str | None, typer.Argument(help="Without one: stdin when piped, else a conversation.")
     ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Which model; default: the first.")
-    ] = None,
+    model: AskedModel = None,
     system: Annotated[str | None, typer.Option(help="What the model is told beforehand.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Length of the answer at most.")] = None,
     temperature: Annotated[float | None, typer.Option(help="0 is greedy.")] = None,
@@ -61,9 +59,7 @@ def chat(
 
 def image(
     prompt: Annotated[str, typer.Argument(help="What is to be seen.")],
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Which model; default: the first that draws.")
-    ] = None,
+    model: AskedModel = None,
     size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT, one of the model's sizes.")] = None,
     steps: Annotated[int | None, typer.Option(help="One of the model's numbers of steps.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed draws the same picture.")] = None,

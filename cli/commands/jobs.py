@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.commands.options import ApiKey, JobIdArgument, Json, Url
+from cli.commands.options import ApiKey, JobIdArgument, Json, ModelOption, Url
 
 app = typer.Typer(
     help="Look at jobs, wait for them, cancel them, save what they drew.",
@@ -18,7 +18,7 @@ app = typer.Typer(
 @app.command("ls")
 def jobs_ls(
     state: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", help="Only jobs of this model.")] = None,
+    model: ModelOption = None,
     kind: Annotated[str | None, typer.Option(help="Only jobs of this kind: chat or image.")] = None,
     batch: Annotated[str | None, typer.Option(help="Only the jobs of this batch.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100, help="How many at most.")] = 20,

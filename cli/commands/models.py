@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from cli.commands.options import ApiKey, Json, ModelArgument, Url
 
 app = typer.Typer(
-    help="The models found; load them, unload them.", no_args_is_help=True, rich_markup_mode=None
+    help="The models found; pull them, remove them, load them, unload them.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 
@@ -41,3 +45,28 @@ def models_unload(
 
     with Client(url, api_key) as client:
         raise typer.Exit(manage(client, "unload", model, as_json=as_json))
+
+
+@app.command("pull")
+def models_pull(
+    model: Annotated[str, typer.Argument(help="The name of a package in the catalogue.", metavar="MODEL")],
+    url: Url = None,
+    api_key: ApiKey = None,
+    as_json: Json = False,
+) -> None:
+    """Bring a package from the server's catalogue (models.catalogue). What was begun is gone on with."""
+    from cli.client import Client
+    from cli.pull import pull
+
+    with Client(url, api_key) as client:
+        pull(client, model, as_json=as_json)
+
+
+@app.command("rm")
+def models_rm(model: ModelArgument, url: Url = None, api_key: ApiKey = None, as_json: Json = False) -> None:
+    """Take a model off the card and remove its package from the models directory."""
+    from cli.client import Client
+    from cli.pull import rm
+
+    with Client(url, api_key) as client:
+        rm(client, model, as_json=as_json)

@@ -125,6 +125,13 @@ def test_the_second_one_says_nothing_and_is_quick(machine: Machine) -> None:
     assert took_s < 0.5  # 0.02 s on an idle machine
 
 
+def test_a_shell_that_completes_a_line_is_not_made_to_wait_for_the_set_up(machine: Machine) -> None:
+    done = machine.run("models", _HEARTH_COMPLETE="complete_bash")
+    assert (done.returncode, done.stdout, done.stderr, machine.installed()) == (0, "", "", [])
+    machine.run("jobs")
+    assert "ran -P -m cli" in machine.run("models", _HEARTH_COMPLETE="complete_bash").stdout
+
+
 def test_what_tests_need_is_added_once_and_serves_the_rest(machine: Machine) -> None:
     for command in ("up", "test", "up", "check", "bench"):
         assert machine.run(command).returncode == 0
