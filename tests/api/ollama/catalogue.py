@@ -48,4 +48,6 @@ def watching(settings: Settings, store: redis.Redis) -> Iterator[None]:
 
 def _model(place: Path) -> Model:
     problem = "the post graph is missing: download it again" if place.name.startswith("bad-") else None
-    return Model(slug(place.name), "chat", str(place), 6002, 1_760_000_003, context=512, problem=problem)
+    return Model(
+        slug(place.name), "chat", str(place), 6002, 1_760_000_003, 512, problem=problem, knows_tools=True
+    )
