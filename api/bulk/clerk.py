@@ -47,6 +47,7 @@ class Clerk:
         self._called = asyncio.Event()
         self._not_before_s: dict[str, float] = {}
         self._watched: dict[str, int] = {}
+        self._stopped: set[str] = set()
 
     async def __aenter__(self) -> Clerk:
         self._working = asyncio.create_task(self._work())
@@ -152,9 +153,10 @@ class Clerk:
         """Whether all its jobs have. Until the one that was last in line has, the others need no look."""
         shared = self._shared
         rank = self._watched.get(bulk.id)
-        if rank is None and bulk.state is BulkState.CANCELLING:
+        if bulk.state is BulkState.CANCELLING and bulk.id not in self._stopped:
             # Whoever cancelled it may have died before its jobs were told.
             await batches.cancel(shared.redis, bulk.id, shared.settings)
+            self._stopped.add(bulk.id)
         if rank is not None and await self._is_alive(bulk, rank):
             return False
         last = bulks.last_alive(await bulks.states(shared.redis, bulk.id))
@@ -204,6 +206,7 @@ class Clerk:
         )
         self._not_before_s.pop(bulk.id, None)
         self._watched.pop(bulk.id, None)
+        self._stopped.discard(bulk.id)
         if is_ours:
             log.info("%s %s", bulk.id, end)
 

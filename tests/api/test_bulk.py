@@ -17,8 +17,9 @@ import redis
 from api.bulk import clerk, writing
 from config.groups import LimitSettings, QueueSettings
 from config.settings import Settings
-from tasks import keys
+from tasks import bulks, keys
 from tasks.connection import connect
+from tasks.documents import DocumentStore
 from tasks.reaper import Reaper
 from tests.api.conftest import client_of, serve
 from tests.api.support import StandIn, ask, until
@@ -198,6 +199,16 @@ async def test_cancelled_before_it_was_checked_it_has_no_jobs(
         assert (batch["status"], batch["output_file_id"], batch["error_file_id"]) == ("cancelled", None, None)
 
 
+async def test_a_cancel_that_was_broken_off_is_carried_on(settings: Settings, worker: StandIn) -> None:
+    worker.pause()
+    house = client_of(settings)
+    async with house as client:
+        batch = await reached(client, await submit(client, lines(ask("wait"), ask("wait"))), "in_progress")
+        await asyncio.to_thread(until, lambda: batch["id"] in house.app.state.clerk._watched)
+        await bulks.stop(house.app.state.context.redis, batch["id"])  # and there the process was killed
+        assert (await reached(client, batch, *ENDS))["status"] == "cancelled"
+
+
 async def test_its_jobs_are_ordinary_ones(client: httpx.AsyncClient, worker: StandIn) -> None:
     worker.pause()
     batch = await reached(client, await submit(client, lines(ask("hi"), ask("ho"))), "in_progress")
@@ -260,7 +271,10 @@ async def test_two_clerks_end_a_batch_once(
             assert [
                 each["response"]["body"]["choices"][0]["message"]["content"] for each in told.values()
             ] == [str(n) for n in range(20)]
-        assert len((await client.get("/v1/files")).json()["data"]) == 6
+        listed = (await client.get("/v1/files")).json()["data"]
+    on_disk = {path.name for path in DocumentStore(settings.data_dir).leftovers(1e12)}
+    assert on_disk == {file["id"] for file in listed}
+    assert len(listed) == 6
 
 
 async def test_killed_while_its_file_is_written_a_batch_comes_to_its_end(
