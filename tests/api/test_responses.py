@@ -388,8 +388,9 @@ async def test_starting_after_belongs_to_a_stream(client: httpx.AsyncClient) -> 
 
 async def test_comments_tell_the_place_in_the_queue(client: httpx.AsyncClient, house: redis.Redis) -> None:
     await client.post("/v1/responses", json=_asked())
-    made = (await client.post("/v1/responses", json=_asked())).json()
-    path = f"/v1/responses/{made['id']}"
+    second = await client.post("/v1/responses", json=_asked())
+    assert second.headers["x-queue-position"] == "2"
+    path = f"/v1/responses/{second.json()['id']}"
     following = asyncio.create_task(client.get(f"{path}?stream=true"))
     # Written when somebody follows.
     await asyncio.to_thread(until, lambda: house.xlen(keys.WAKE))

@@ -89,6 +89,9 @@ async def _queued(shared: Context, job: ChatJob, key: Idempotency | None) -> Res
     if accepted.replayed:
         job = await earlier(shared, accepted.job_id, ChatJob)
     headers = {"x-job-id": str(job.submission.id)}
+    place = await place_of(shared, job.submission.id)
+    if place is not None:
+        headers["x-queue-position"] = str(place)
     if job.submission.warnings:
         headers["x-hearth-warnings"] = warning_header(job.submission.warnings)
     return JSONResponse(await kept.standing(shared, job), headers=headers)
