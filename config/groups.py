@@ -6,11 +6,14 @@ They are read by ``config.settings``, which has what stands in no group.
 from __future__ import annotations
 
 import re
+from ipaddress import IPv4Network, IPv6Network
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from config.networks import holds_public
 
 Seconds = Annotated[float, Field(gt=0)]
 Celsius = Annotated[float, Field(ge=-20, le=120)]
@@ -156,6 +159,52 @@ class RateSettings(_Group):
     tokens_per_minute: Count | None = None
     """Tokens of prompts and answers. They are counted when a job has ended: what is beyond delays the next
     request. Not set: any number."""
+
+
+_HOST_PATTERN = re.compile(r"\*|(\*\.)?[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?(:[0-9]{1,5})?")
+
+
+class WebhookSettings(_Group):
+    """Who may be told that a job has ended, and how often it is tried. Nobody, unless it stands here: see
+    docs/webhooks.md."""
+
+    allowed_hosts: tuple[str, ...] = ()
+    """Names that webhooks may go to: ``hooks.example.org``, ``*.example.org`` (every name below it), ``*``
+    (every name). Port 443, unless another stands with the name: ``example.org:8443``."""
+    private_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Networks at home that webhooks may go to, in CIDR notation: ``192.168.1.0/24``. Plain http is taken
+    there, and on any port; a name that leads there has to stand in ``allowed_hosts`` as well."""
+    timeout_s: Annotated[float, Field(gt=0, le=5)] = 5.0
+    """One attempt may take this long, whatever the receiver does."""
+    retry_first_s: Seconds = 5.0
+    """The first retry comes after this long; each later one waits three times as long as the one before."""
+    retry_most_s: Seconds = 3600.0
+    """The longest wait between two attempts, also when a receiver asks for more by ``Retry-After``."""
+    give_up_s: Seconds = 86400.0
+    """Nothing is tried again this long after the event."""
+    at_once: Count = 8
+    """Attempts that one API process makes at the same time."""
+    per_key: Count = 16
+    """Endpoints that one API key may register."""
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        lowered = tuple(host.lower() for host in hosts)
+        for host in lowered:
+            if not _HOST_PATTERN.fullmatch(host):
+                raise ValueError(f"{host!r} is no name like hooks.example.org, *.example.org:8443 or *")
+        return lowered
+
+    @field_validator("private_networks")
+    @classmethod
+    def _private(
+        cls, networks: tuple[IPv4Network | IPv6Network, ...]
+    ) -> tuple[IPv4Network | IPv6Network, ...]:
+        for network in networks:
+            if holds_public(network):
+                raise ValueError(f"{network} is not a private network: public names go into allowed_hosts")
+        return networks
 
 
 class ThermalSettings(_Group):

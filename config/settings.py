@@ -33,6 +33,7 @@ from config.groups import (
     RecoverySettings,
     ThermalSettings,
     VirtualCardSettings,
+    WebhookSettings,
     WorkerSettings,
 )
 from config.keyring import FILE as KEYS_FILE
@@ -97,6 +98,7 @@ class Settings(BaseSettings):
     queue: QueueSettings = QueueSettings()
     limits: LimitSettings = LimitSettings()
     rates: RateSettings = RateSettings()
+    webhooks: WebhookSettings = WebhookSettings()
     thermal: ThermalSettings = ThermalSettings()
     recovery: RecoverySettings = RecoverySettings()
     models: ModelSettings = ModelSettings()
