@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, NewType
 from pydantic import Field, TypeAdapter
 
 from tasks.pictures.header import PictureFormat
+from tasks.webhooks.words import Announcement
 
 JobId = NewType("JobId", str)
 QueueName = NewType("QueueName", str)
@@ -148,7 +149,8 @@ class Submission:
     ``has_reader``: somebody waits on the line, so the job may be cancelled when nobody reads any more.
     ``deadline_at_ms`` and ``created_at_ms`` are wall-clock milliseconds since the epoch. ``retry_of`` is the
     job of the same batch that did not succeed and that this one takes the place of. ``custom_id`` is what the
-    client calls the line of a batch file that asked for it; the jobs of one line share it.
+    client calls the line of a batch file that asked for it; the jobs of one line share it. ``announcement``:
+    what webhooks are told when it has ended.
     """
 
     id: JobId
@@ -162,6 +164,7 @@ class Submission:
     warnings: tuple[str, ...] = ()
     retry_of: JobId | None = None
     custom_id: str | None = None
+    announcement: Announcement | None = None
 
 
 @dataclass(frozen=True, slots=True)

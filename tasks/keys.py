@@ -59,6 +59,16 @@ PAUSES = PREFIX + "pauses"
 """HASH scope (``class.model``, ``*`` for any) → JSON: what an operator has paused."""
 THRESHOLDS = PREFIX + "thresholds"
 """STRING JSON, no TTL: the thermal settings that an operator changed while Hearth ran."""
+OUTBOX = PREFIX + "outbox"
+"""ZSET of the ids of deliveries that are still to be made, by when they are next due, ms."""
+POSTED = PREFIX + "posted"
+"""STREAM: something was put into the outbox, or is due at another time; who delivers waits here."""
+GONE_ENDPOINTS = PREFIX + "endpoints:gone"
+"""HASH id of an endpoint whose receiver has answered 410 → when, ms: nothing is sent there any more."""
+HOOK_SECRETS = PREFIX + "hook_secrets"
+"""HASH owner → the secret that webhooks are signed with which a job names by their address."""
+ALIVE = PREFIX + "alive"
+"""HASH batch → its announced jobs that are queued or running."""
 WAKE = PREFIX + "wake"
 """STREAM: API processes write here to end their own blocking read when a new reader comes."""
 
@@ -123,6 +133,26 @@ def clerk(batch_id: str) -> str:
 def spent(owner_id: str) -> str:
     """LIST with TTL, newest first: ``ended at ms, tokens`` of the owner's jobs of the last minute."""
     return f"{PREFIX}spent:{owner_id}"
+
+
+def batch_hooks(batch_id: str) -> str:
+    """SET of the addresses that are told when all jobs of a batch have ended."""
+    return f"{PREFIX}batch_hooks:{batch_id}"
+
+
+def batch_letters(batch_id: str) -> str:
+    """LIST of the ids of the deliveries that tell so."""
+    return f"{PREFIX}batch_letters:{batch_id}"
+
+
+def delivery(delivery_id: str) -> str:
+    """HASH: one event on its way to one address."""
+    return f"{PREFIX}delivery:{delivery_id}"
+
+
+def endpoints(owner_id: str) -> str:
+    """HASH id → JSON: the endpoints that an owner has registered, with the secrets they are signed with."""
+    return f"{PREFIX}endpoints:{owner_id}"
 
 
 def idempotency(owner_id: str, key_sha256: str) -> str:

@@ -39,7 +39,7 @@ class JobRecord:
 
     ``started_at_ms`` is the first start; ``queued_ms`` and ``run_ms`` are summed over all attempts that
     ended. ``hold`` is why the job's card, or its queue, rests now. ``vectors``: those of all inputs in a
-    row, float32, little-endian.
+    row, float32, little-endian. ``letters`` are the ids of the deliveries that tell webhooks of its end.
     """
 
     job: Job
@@ -68,6 +68,7 @@ class JobRecord:
     load_ms: float = 0.0
     cancelled_because: str | None = None
     retried_as: JobId | None = None
+    letters: tuple[str, ...] = ()
 
     @property
     def id(self) -> JobId:
@@ -351,6 +352,7 @@ def _record(fields: Mapping[bytes, bytes], hold: Hold | None) -> JobRecord:
         load_ms=timings.load_ms if timings is not None else 0.0,
         cancelled_because=_text(fields, b"cancelled_because"),
         retried_as=JobId(fields[b"retried_as"].decode()) if b"retried_as" in fields else None,
+        letters=tuple(fields.get(b"letters", b"").decode().split()),
     )
 
 

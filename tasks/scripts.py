@@ -42,6 +42,10 @@ _KEYS = {
     "documents": keys.DOCUMENTS,
     "document_bytes": keys.DOCUMENT_BYTES,
     "bulks": keys.BULKS,
+    "outbox": keys.OUTBOX,
+    "posted": keys.POSTED,
+    "gone_endpoints": keys.GONE_ENDPOINTS,
+    "alive": keys.ALIVE,
     "job": keys.job(""),
     "journal": keys.journal(""),
     "reader": keys.reader(""),
@@ -53,6 +57,10 @@ _KEYS = {
     "bulk": keys.bulk(""),
     "bulks_of": keys.bulks_of(""),
     "spent": keys.spent(""),
+    "batch_hooks": keys.batch_hooks(""),
+    "batch_letters": keys.batch_letters(""),
+    "delivery": keys.delivery(""),
+    "endpoints": keys.endpoints(""),
 }
 
 _EVENTS: dict[str, events.Event] = {

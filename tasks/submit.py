@@ -8,7 +8,7 @@ import json
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import redis.asyncio
@@ -21,6 +21,7 @@ from tasks.connection import AWAY, connect
 from tasks.errors import Busy, IdempotencyConflict, NotReady
 from tasks.eta import GUESS_MS
 from tasks.jobs import Job, JobClass, JobId, JobKind, QueueName
+from tasks.webhooks.words import Announcement
 
 log = logging.getLogger("hearth.tasks.submit")
 
@@ -158,7 +159,13 @@ def _job_arguments(job: Job) -> list[bytes | str | float]:
         int(about.has_reader),
         about.retry_of or "",
         " ".join(input_paths(job)),
+        "" if about.announcement is None else json.dumps(_told(about.announcement)),
     ]
+
+
+def _told(announcement: Announcement) -> dict[str, Any]:
+    """What the scripts know of it: nothing is null there."""
+    return {name: value for name, value in asdict(announcement).items() if value is not None}
 
 
 def _caps(settings: Settings) -> dict[JobClass, int]:

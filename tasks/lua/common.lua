@@ -82,10 +82,91 @@ local function files_of(id)
   return paths
 end
 
+-- Wakes who delivers: the outbox has something new, or something is due at another time.
+local function ring()
+  redis.call('XADD', K.posted, 'MAXLEN', 16, '*', 'p', '')
+end
+
+local function one_of(list, wanted)
+  for _, each in ipairs(list) do
+    if each == wanted then return true end
+  end
+  return false
+end
+
+-- Puts an event into the outbox, one delivery for each of the addresses `urls` and for each endpoint that the owner
+-- has registered for such events. `data` is JSON. In the same script as what the event tells of, so that none is lost.
+-- Returns the ids of the deliveries.
+local function announce(owner, kind, subject, data, now, urls)
+  local event, body, letters
+  local function post(suffix, field, value)
+    if not event then
+      event = 'evt_' .. redis.sha1hex(subject .. ' ' .. kind .. ' ' .. string.format('%.4f', now))
+      body = '{"id":"' .. event .. '","object":"event","created_at":' .. whole(now / 1000) .. ',"type":"' .. kind ..
+        '","data":' .. data .. '}'
+      letters = {}
+    end
+    local id = event .. '.' .. suffix
+    redis.call('HSET', K.delivery .. id, 'event', event, 'type', kind, 'body', body, 'owner', owner, field, value,
+      'state', 'pending', 'attempts', 0, 'created_at', whole(now), 'next_at', whole(now))
+    redis.call('ZADD', K.outbox, whole(now), id)
+    letters[#letters + 1] = id
+  end
+  for number, url in ipairs(urls) do post(number, 'url', url) end
+  local registered = redis.call('HGETALL', K.endpoints .. owner)
+  for i = 1, #registered, 2 do
+    local id = registered[i]
+    if redis.call('HEXISTS', K.gone_endpoints, id) == 0 and one_of(cjson.decode(registered[i + 1]).events, kind) then
+      post(id, 'endpoint', id)
+    end
+  end
+  if letters then ring() end
+  return letters or {}
+end
+
+-- Tells the end of a job, and of its batch with the last one of it, to who wanted to know.
+local RESPONSE = {succeeded = 'completed', failed = 'failed', expired = 'failed', cancelled = 'cancelled'}
+local function announce_end(id, state, owner, batch, now)
+  local raw = redis.call('HGET', K.job .. id, 'announced')
+  if not raw then return end
+  local told = cjson.decode(raw)
+  local subject, kind, data = told.id or id, 'job.' .. state, nil
+  if told.topic == 'response' then
+    kind = 'response.' .. RESPONSE[state]
+    if state == 'succeeded' and redis.call('HGET', K.job .. id, 'finish_reason') == 'length' then
+      kind = 'response.incomplete'
+    end
+    data = '{"id":"' .. subject .. '"}'
+  else
+    data = '{"id":"' .. id .. '","object":"job","state":"' .. state .. '","url":"/v1/jobs/' .. id .. '"}'
+  end
+  local urls = told.url and one_of(told.events, kind) and {told.url} or {}
+  local letters = announce(owner, kind, subject, data, now, urls)
+  if #letters > 0 then redis.call('HSET', K.job .. id, 'letters', table.concat(letters, ' ')) end
+
+  if batch == '' or redis.call('HEXISTS', K.alive, batch) == 0 then return end
+  if redis.call('HINCRBY', K.alive, batch, -1) > 0 then return end
+  redis.call('HDEL', K.alive, batch)
+  data = '{"id":"' .. batch .. '","object":"batch","url":"/v1/jobs/batches/' .. batch .. '"}'
+  urls = redis.call('SMEMBERS', K.batch_hooks .. batch)
+  for _, letter in ipairs(announce(owner, 'job_batch.ended', batch, data, now, urls)) do
+    redis.call('RPUSH', K.batch_letters .. batch, letter)
+  end
+end
+
+-- Takes back what has not been delivered yet, and forgets what became of the rest.
+local function burn(letters)
+  for _, id in ipairs(letters) do
+    redis.call('DEL', K.delivery .. id)
+    redis.call('ZREM', K.outbox, id)
+  end
+end
+
 -- Ends a job that has not ended: one terminal event, the record, every index. False when it had ended before.
 local function end_job(id, state, event, now, journal_ttl_ms)
   local job = K.job .. id
-  local r = redis.call('HMGET', job, 'state', 'class', 'queue', 'claimed_at', 'ready_at', 'owner', 'kind', 'has_reader')
+  local r = redis.call('HMGET', job, 'state', 'class', 'queue', 'claimed_at', 'ready_at', 'owner', 'kind', 'has_reader',
+    'batch')
   if r[1] ~= 'queued' and r[1] ~= 'running' then return false end
   append(id, event)
   redis.call('PEXPIRE', K.journal .. id, journal_ttl_ms)
@@ -110,6 +191,7 @@ local function end_job(id, state, event, now, journal_ttl_ms)
   redis.call('HDEL', job, 'claimed_at', 'epoch', 'nonce', 'written', 'cancel', 'reader_gone_at', 'rested_ms',
     'eta_told', 'excused')
   redis.call('HSET', job, 'state', state, 'ended_at', whole(now))
+  announce_end(id, state, r[6], r[9], now)
   return true
 end
 

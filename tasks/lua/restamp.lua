@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- The wall clock has jumped: every time that is still compared with it moves along, and no lease expires.
--- keys: leases, deadlines, ready, ended, filed, queue, job, bulks, bulk, documents, document
+-- keys: leases, deadlines, ready, ended, filed, queue, job, bulks, bulk, documents, document, outbox,
+--       delivery
 -- args: 1 by how many ms the clock jumped, 2 lease ms, 3 and 4 from when until when it was wrong, ms by that clock
 -- reply: how many jobs were moved
 local delta, now = tonumber(ARGV[1]), clock_ms()
@@ -43,6 +44,13 @@ for _, id in ipairs(redis.call('ZRANGE', K.documents, 0, -1)) do
     redis.call('HINCRBY', K.document .. id, 'created_at', delta)
     redis.call('HINCRBY', K.document .. id, 'expires_at', delta)
     redis.call('ZINCRBY', K.documents, delta, id)
+  end
+end
+for _, id in ipairs(redis.call('ZRANGE', K.outbox, 0, -1)) do
+  redis.call('ZINCRBY', K.outbox, delta, id)
+  for _, field in ipairs({'next_at', 'created_at'}) do
+    local at = redis.call('HGET', K.delivery .. id, field)
+    if at then redis.call('HSET', K.delivery .. id, field, whole(tonumber(at) + delta)) end
   end
 end
 return #running + #waiting

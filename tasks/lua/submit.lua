@@ -2,14 +2,16 @@
 -- Accepts jobs, all or none: idempotency, admission, records, indexes, the first Queued.
 -- Not run at all when Redis is out of memory (no allow-oom): new work is what is refused first.
 -- A batch of /v1/batches, whose jobs these are, is in progress with them: it can be given its jobs once.
--- keys: files, idempotency, counts, owned, rates, jobs, ready, queues, deadlines, watched, owner, batch, bulk, queue, job, journal, reader
+-- keys: files, idempotency, counts, owned, rates, jobs, ready, queues, deadlines, watched, owner, batch, bulk, queue, job,
+--       journal, reader, alive, batch_hooks
 -- args: 1 idempotency key or '', 2 its body hash, 3 its ttl ms, 4 JSON class -> cap ('owner': of one key),
---       5 reader ttl ms, 6 number of jobs, all of one owner, then 12 per job:
+--       5 reader ttl ms, 6 number of jobs, all of one owner, then 13 per job:
 --       id, record JSON, owner, class, queue, model, kind, batch or '', deadline ms or '', has_reader 0|1,
---       id of the job it retries or '', paths of its input pictures with spaces between
+--       id of the job it retries or '', paths of its input pictures with spaces between,
+--       what its end is announced as or '' (JSON: topic, id, url, events)
 -- reply: {'accepted'} | {'replayed', id...} | {'conflict'} | {'full'} | {'retried'} | {'closed'}
 --        | {'busy', class or 'owner', how many jobs over its cap, mean run ms in that queue}
-local PER_JOB, FIRST = 12, 7
+local PER_JOB, FIRST = 13, 7
 local now = clock_ms()
 local idempotency, n = ARGV[1], tonumber(ARGV[6])
 
@@ -81,6 +83,17 @@ for i = 0, n - 1 do
   if inputs ~= '' then
     redis.call('HSET', K.job .. id, 'inputs', inputs)
     for path in string.gmatch(inputs, '%S+') do refer(path) end
+  end
+  local announced = ARGV[at + 12]
+  if announced ~= '' then
+    redis.call('HSET', K.job .. id, 'announced', announced)
+    if batch ~= '' then
+      redis.call('HINCRBY', K.alive, batch, 1)
+      local told = cjson.decode(announced)
+      if told.url and one_of(told.events, 'job_batch.ended') then
+        redis.call('SADD', K.batch_hooks .. batch, told.url)
+      end
+    end
   end
   append(id, E.queued)
   redis.call('ZADD', K.jobs, order, id)

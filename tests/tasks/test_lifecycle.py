@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,11 +29,12 @@ from tasks.cancel import cancel
 from tasks.connection import connect, connect_async
 from tasks.errors import Busy
 from tasks.events import Event, Queued, Started, TextDelta
-from tasks.jobs import ChatJob, JobClass
+from tasks.jobs import ChatJob, JobClass, new_batch_id
 from tasks.made import Made
 from tasks.ownership import Owner, take_card
 from tasks.reaper import Reaper
 from tasks.records import fetch, position
+from tasks.webhooks.words import JOB_EVENTS, Announcement
 from tests.tasks.factory import DONE, make_job
 
 Thing = TypeVar("Thing")
@@ -97,7 +99,9 @@ class Lifecycle(RuleBasedStateMachine):
 
     @rule(many=strategies.integers(1, 2), job_class=strategies.sampled_from([JobClass.CHAT, JobClass.BATCH]))
     def submit(self, many: int, job_class: JobClass) -> None:
-        jobs = [make_job(model=f"m{i % 2}", job_class=job_class) for i in range(many)]
+        told = Announcement("job", url="https://hooks.test/", events=JOB_EVENTS)
+        about: dict[str, Any] = {"announcement": told, "batch": new_batch_id() if many > 1 else None}
+        jobs = [make_job(model=f"m{i % 2}", job_class=job_class, **about) for i in range(many)]
         open_now = sum(
             1
             for job_id, job in self.world.jobs.items()
@@ -278,6 +282,7 @@ class Lifecycle(RuleBasedStateMachine):
             self._said_once_and_in_order(job_id, journal)
             self._attempts_and_strikes(job_id, journal, int(attempt), int(strikes))
         self._counts_equal_reality()
+        self._every_end_is_in_the_outbox_once()
 
     def _one_end_or_a_future(
         self, job_id: str, journal: list[Event], state: str, waits: bool, runs: bool
@@ -317,6 +322,18 @@ class Lifecycle(RuleBasedStateMachine):
         assert sum(map(int, owned)) == len(self.world.jobs) - len(self.world.ended)
         assert self.store.zcard(keys.ENDED) == len(self.world.ended)
         assert self.store.zcard(keys.JOBS) == len(self.world.jobs)
+
+    def _every_end_is_in_the_outbox_once(self) -> None:
+        """Nobody takes anything out here; a batch has ended when all of its jobs have."""
+        letters: Any = self.store.zrange(keys.OUTBOX, 0, -1)
+        bodies = [json.loads(self.store.hget(keys.delivery(each.decode()), "body") or "") for each in letters]
+        told = sorted((body["type"], body["data"]["id"]) for body in bodies)
+        ends = [(f"job.{state}", job_id) for job_id, state in self.world.ended.items()]
+        batches = {job.submission.batch for job in self.world.jobs.values()} - {None}
+        for job_id, job in self.world.jobs.items():
+            if job_id not in self.world.ended:
+                batches.discard(job.submission.batch)
+        assert told == sorted([*ends, *(("job_batch.ended", str(batch)) for batch in batches)])
 
 
 def test_the_promises_hold_in_every_order(
