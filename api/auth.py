@@ -146,6 +146,21 @@ def may_go_ahead(request: Request, settings: QueueSettings) -> bool:
     return settings.priority_for == "all"
 
 
+def is_admin(request: Request) -> bool:
+    """Whether who asks may change the house for everybody."""
+    return caller_of(request.scope).is_admin
+
+
+def owner_named(name: str, keyring: Keyring) -> str | None:
+    """The owner that a key of the keyring stands for, by its id or name; None unless there is just one.
+
+    Raises KeyringError.
+    """
+    keyring.refresh()
+    found = [key for key in keyring if name in (key.id, key.name)]
+    return owner_of(bytes.fromhex(found[0].sha256)) if len(found) == 1 else None
+
+
 def _digest(token: bytes) -> bytes:
     return sha256(token).digest()
 

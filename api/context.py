@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from api.board import Board
 from api.closing import Closing
 from api.packages.pulls import Pulls
+from api.webhooks.courier import Courier
 from config.settings import Settings
 from config.version import VERSION as VERSION
 from tasks.artifacts import ArtifactStore
@@ -23,6 +24,7 @@ class Context:
     journals: Journals
     board: Board
     files: ArtifactStore
+    courier: Courier
     closing: Closing = field(default_factory=Closing)
     pulls: Pulls = field(default_factory=Pulls)
 

@@ -39,6 +39,8 @@ from api.packages.removal import tidy
 from api.rates import Rates
 from api.request_id import Guard
 from api.visitors import Visitors
+from api.webhooks import routes as webhooks
+from api.webhooks.courier import Courier
 from config.keyring import Keyring
 from config.settings import Settings
 from config.settings import settings as read_settings
@@ -61,6 +63,7 @@ _ROOMS = (
     ollama_store,
     ollama_embed,
     jobs,
+    webhooks,
     a1111,
     system,
     queue,
@@ -87,7 +90,12 @@ def create_app(settings: Settings) -> FastAPI:
     redis = connect_async(settings)
     celery.configure(settings)
     context = Context(
-        settings, redis, Journals(redis, settings), Board(redis), ArtifactStore(settings.data_dir)
+        settings,
+        redis,
+        Journals(redis, settings),
+        Board(redis),
+        ArtifactStore(settings.data_dir),
+        Courier(redis, settings),
     )
     clerk = Clerk(context)
 
@@ -95,7 +103,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         warming = asyncio.create_task(asyncio.to_thread(_warm))
         tidying = asyncio.create_task(asyncio.to_thread(tidy, settings.packages_dir))
-        async with context.journals, clerk:
+        async with context.journals, context.courier, clerk:
             yield
         await asyncio.gather(warming, tidying)
         await redis.aclose()

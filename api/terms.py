@@ -10,6 +10,7 @@ from api.errors import Refusal
 from config.groups import LimitSettings
 from config.settings import Settings
 from tasks.jobs import JobClass, Submission, new_job_id
+from tasks.webhooks.words import Announcement
 
 _METADATA_KEY, _METADATA_VALUE = 64, 512
 
@@ -19,7 +20,7 @@ class Terms:
     """Whose the job is and how it waits; ``deadline_s`` None takes the settings' for its class.
 
     ``custom_id`` is what the client calls the line of the batch that asks for it; ``notes`` tell of how it
-    waits.
+    waits. ``announcement``: what webhooks are told when it has ended; None for a job that somebody waits for.
     """
 
     owner: str
@@ -29,6 +30,7 @@ class Terms:
     batch: str | None = None
     custom_id: str | None = None
     notes: tuple[str, ...] = ()
+    announcement: Announcement | None = None
 
     def submission(
         self,
@@ -51,6 +53,7 @@ class Terms:
             custom_id=self.custom_id,
             metadata=checked_metadata(metadata or {}, settings.limits),
             warnings=(*self.notes, *warnings),
+            announcement=self.announcement,
         )
 
     def last(self, note: str) -> Terms:

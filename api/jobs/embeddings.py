@@ -18,6 +18,7 @@ from api.openai.faults import missing, unknown_names, unsupported
 from api.openai.schemas import Wire
 from api.respond import errors
 from api.terms import Terms
+from api.webhooks.asked import WebhookField
 from config.settings import Settings
 from tasks.board import Model
 from tasks.jobs import EmbedJob, JobState, Text
@@ -61,6 +62,7 @@ class EmbedJobRequest(Wire):
         Field(alias="class", description="Default `batch`, which waits behind everybody else."),
     ] = None
     deadline_s: DeadlineS = None
+    webhook: WebhookField = None
     grid: GridIn = None
 
 

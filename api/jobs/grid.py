@@ -13,7 +13,7 @@ from api.errors import Refusal, outer
 from api.openai.faults import wrong_type
 
 _ROOT = re.compile(r"[^.\[]*")
-_NOT_IN_A_GRID = frozenset({"kind", "grid"})
+_NOT_IN_A_GRID = frozenset({"kind", "grid", "webhook"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from api.openai.faults import unknown_names, unsupported
 from api.openai.schemas import Wire
 from api.pictures.drawing import DEFAULT_STRENGTH, Drawing, Origin, parse_size
 from api.pictures.inputs import Inputs, PictureIn
+from api.webhooks.asked import WebhookField
 from tasks.jobs import MaskBy, Resize
 from tasks.pictures.header import PictureFormat
 
@@ -81,6 +82,7 @@ class ImageJobRequest(Wire):
         Field(alias="class", description="`batch` waits behind everybody else; default `image`."),
     ] = None
     deadline_s: DeadlineS = None
+    webhook: WebhookField = None
     grid: GridIn = None
 
 

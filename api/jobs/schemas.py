@@ -7,8 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from api.openai.schemas import ChatRequest
+from api.webhooks.asked import WebhookField
 from tasks.jobs import JobKind, JobState, MaskBy, Resize
 from tasks.pictures.header import PictureFormat
+from tasks.webhooks.outbox import DeliveryState
 
 Seconds = Annotated[float, Field(description="Seconds since the epoch, to the millisecond.")]
 
@@ -44,6 +46,7 @@ class JobRequest(ChatRequest):
         ),
     ] = None
     deadline_s: DeadlineS = None
+    webhook: WebhookField = None
     grid: GridIn = None
 
 
@@ -144,6 +147,25 @@ class Urls(BaseModel):
     batch: str | None
 
 
+class WebhookOut(BaseModel):
+    """One event on its way to one address."""
+
+    event: Annotated[str | None, Field(description="The `webhook-id`; null until there is one.")]
+    type: Annotated[str | None, Field(description="What happened; null until it has.")]
+    url: Annotated[str | None, Field(description="The address that the request named.")]
+    endpoint: Annotated[str | None, Field(description="The endpoint that was registered for such events.")]
+    state: Annotated[
+        DeliveryState,
+        Field(
+            description="`waiting` for the end, `pending` until one attempt succeeds or the last one fails."
+        ),
+    ]
+    attempts: int
+    last_status: Annotated[int | None, Field(description="What the receiver answered last.")]
+    last_error: str | None
+    next_at: Annotated[Seconds | None, Field(description="When it is tried again, at the latest.")]
+
+
 class JobOut(BaseModel):
     id: str
     object: Literal["job"] = "job"
@@ -171,6 +193,9 @@ class JobOut(BaseModel):
     custom_id: Annotated[str | None, Field(description="The line of a batch's file that asked for this job.")]
     retry_of: Annotated[str | None, Field(description="The failed job that this one takes the place of.")]
     retried_as: Annotated[str | None, Field(description="The job that takes the place of this one.")]
+    webhooks: Annotated[
+        list[WebhookOut], Field(description="Who is told that it has ended, and how far that has come.")
+    ]
     urls: Urls
 
 
@@ -227,6 +252,7 @@ class BatchOut(BaseModel):
     created_at: Seconds
     started_at: Seconds | None
     ended_at: Seconds | None
+    webhooks: Annotated[list[WebhookOut], Field(description="Who was told that all its jobs have ended.")]
     urls: BatchUrls
 
 

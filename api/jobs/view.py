@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -26,6 +26,7 @@ from api.jobs.schemas import (
     SourceOut,
     TimingsOut,
     Urls,
+    WebhookOut,
 )
 from api.respond import seconds
 from api.system import hold_out
@@ -37,6 +38,8 @@ from tasks.events import ArtifactRef
 from tasks.jobs import FinishReason, ImageJob, Job, JobId, JobKind, JobState, Source
 from tasks.outlook import tell
 from tasks.records import JobRecord
+from tasks.webhooks import outbox
+from tasks.webhooks.outbox import Delivery, DeliveryState
 
 
 async def told(shared: Context, kept: Sequence[JobRecord]) -> list[JobOut]:
@@ -52,11 +55,39 @@ async def told(shared: Context, kept: Sequence[JobRecord]) -> list[JobOut]:
         await tell(shared.redis, expected, made_ms)
     others = [record.id for record in waiting if record.id not in expected]
     places = dict(zip(others, await records.positions(shared.redis, others), strict=True))
-    return [_told(record, places.get(record.id), expected.get(record.id)) for record in kept]
+    letters = [letter for record in kept for letter in record.letters]
+    sent = await outbox.deliveries(shared.redis, letters)
+    return [_told(record, places.get(record.id), expected.get(record.id), sent) for record in kept]
 
 
-def _told(record: JobRecord, place: int | None, forecast: Forecast | None) -> JobOut:
-    return job_out(record, place if forecast is None else forecast.place, forecast)
+def _told(
+    record: JobRecord, place: int | None, forecast: Forecast | None, sent: Mapping[str, Delivery]
+) -> JobOut:
+    told = webhooks_out(record, [sent[letter] for letter in record.letters if letter in sent])
+    return job_out(record, place if forecast is None else forecast.place, forecast, told)
+
+
+def webhooks_out(record: JobRecord, sent: Sequence[Delivery]) -> list[WebhookOut]:
+    """What is on its way, or, until the job has ended, the address that will be told."""
+    about = record.job.submission.announcement
+    if record.state.is_terminal or about is None or about.url is None:
+        return [webhook_out(delivery) for delivery in sent]
+    waiting = Delivery(None, None, None, about.url, DeliveryState.WAITING, 0, None, None, None)
+    return [webhook_out(waiting)]
+
+
+def webhook_out(delivery: Delivery) -> WebhookOut:
+    return WebhookOut(
+        event=delivery.event,
+        type=delivery.kind,
+        url=delivery.url,
+        endpoint=delivery.endpoint,
+        state=delivery.state,
+        attempts=delivery.attempts,
+        last_status=delivery.status,
+        last_error=delivery.error,
+        next_at=None if delivery.next_at_ms is None else seconds(delivery.next_at_ms),
+    )
 
 
 def job_list(
@@ -72,7 +103,12 @@ def job_list(
     )
 
 
-def job_out(record: JobRecord, position: int | None, forecast: Forecast | None = None) -> JobOut:
+def job_out(
+    record: JobRecord,
+    position: int | None,
+    forecast: Forecast | None = None,
+    webhooks: Sequence[WebhookOut] = (),
+) -> JobOut:
     """``position`` and ``forecast`` are asked separately: they change with every job that ends."""
     submission = record.job.submission
     return JobOut(
@@ -103,6 +139,7 @@ def job_out(record: JobRecord, position: int | None, forecast: Forecast | None =
         custom_id=submission.custom_id,
         retry_of=submission.retry_of,
         retried_as=record.retried_as,
+        webhooks=list(webhooks),
         urls=_urls(record),
     )
 
@@ -226,17 +263,19 @@ def _urls(record: JobRecord) -> Urls:
 
 async def batch_told(shared: Context, batch: BatchOverview) -> BatchOut:
     """A batch as its owner sees it, with when its next job will begin and its last one end."""
+    letters = await outbox.letters_of_batch(shared.redis, batch.id)
+    sent = (await outbox.deliveries(shared.redis, letters)).values()
     if batch.waiting is None:
-        return batch_out(batch, None)
+        return batch_out(batch, None, sent)
     first, last = [(await shared.board.outlook(job_id)).jobs.get(job_id) for job_id in batch.waiting]
-    return batch_out(batch, None if first is None or last is None else _span(first, last))
+    return batch_out(batch, None if first is None or last is None else _span(first, last), sent)
 
 
 def _span(first: Forecast, last: Forecast) -> Forecast:
     return replace(last, starts_ms=first.starts_ms)
 
 
-def batch_out(batch: BatchOverview, forecast: Forecast | None) -> BatchOut:
+def batch_out(batch: BatchOverview, forecast: Forecast | None, sent: Collection[Delivery] = ()) -> BatchOut:
     here = urls.batch(batch.id)
     has_begun = batch.started_at_ms is not None
     return BatchOut(
@@ -250,6 +289,7 @@ def batch_out(batch: BatchOverview, forecast: Forecast | None) -> BatchOut:
         created_at=seconds(batch.created_at_ms),
         started_at=None if batch.started_at_ms is None else seconds(batch.started_at_ms),
         ended_at=None if batch.ended_at_ms is None else seconds(batch.ended_at_ms),
+        webhooks=[webhook_out(delivery) for delivery in sent],
         urls=BatchUrls(
             self=here,
             jobs=f"/v1/jobs?batch={batch.id}",

@@ -21,6 +21,7 @@ from api.openai.request import chat_jobs, job_class, validated
 from api.pictures.drawing import image_jobs
 from api.pictures.inputs import InputPicture, Inputs
 from api.terms import Terms
+from api.webhooks.asked import announcement
 from tasks.board import Catalog
 from tasks.errors import JobError
 from tasks.jobs import Job, JobClass, new_batch_id
@@ -123,19 +124,25 @@ class _Reading:
             asked = JobClass(fields.job_class)
         if asked is JobClass.PRIORITY and not self.may_go_ahead:
             raise Refusal("permission_denied", "this key's jobs may not go ahead of others", "class")
-        own = replace(terms, job_class=asked, deadline_s=fields.deadline_s)
+        own = self._terms(terms, asked, fields)
         return [*chat_jobs(fields, model, own, self.shared.settings)]
 
     def _vectors(self, cell: Cell, terms: Terms) -> Job:
         fields = validated(EmbedJobRequest, cell.body)
         model = resolve_embedding(self.catalog, fields.model)
-        own = replace(terms, job_class=JobClass(fields.job_class or "batch"), deadline_s=fields.deadline_s)
+        own = self._terms(terms, JobClass(fields.job_class or "batch"), fields)
         return embeddings.wanted_vectors(fields, cell.body, model, own, self.shared.settings)
+
+    def _terms(
+        self, terms: Terms, job_class: JobClass, fields: JobRequest | ImageJobRequest | EmbedJobRequest
+    ) -> Terms:
+        told = announcement(fields.webhook, self.shared.settings)
+        return replace(terms, job_class=job_class, deadline_s=fields.deadline_s, announcement=told)
 
     async def _pictures(self, cell: Cell, terms: Terms) -> list[Job]:
         fields = validated(ImageJobRequest, cell.body)
         model = resolve_or_default(self.catalog, fields.model, "image")
-        own = replace(terms, job_class=JobClass(fields.job_class or "image"), deadline_s=fields.deadline_s)
+        own = self._terms(terms, JobClass(fields.job_class or "image"), fields)
         drawing = await drawing_of(fields, cell.body, self.inputs)
         made = image_jobs(drawing, model, own, self.shared.settings, count=fields.n or 1, most=self._most)
         return list(made)

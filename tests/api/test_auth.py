@@ -186,6 +186,11 @@ FOR_EVERYBODY = {
     "/v1/responses",
     "/v1/responses/{response_id}",
     "/v1/responses/{response_id}/cancel",
+    "/v1/webhook_endpoints",
+    "/v1/webhook_endpoints/{endpoint_id}",
+    "/v1/webhook_endpoints/{endpoint_id}/rotate_secret",
+    "/v1/webhook_endpoints/{endpoint_id}/test",
+    "/v1/webhook_secret/rotate",
 }
 """Paths that take something from any key: they ask for answers, or touch the caller's own jobs only."""
 

@@ -19,7 +19,7 @@ from tests.api.support import StandIn, ask, chunks, make, until
 FIELDS = {
     "id", "object", "kind", "model", "state", "hold", "queue", "position", "eta", "progress", "attempt",
     "created_at", "started_at", "ended_at", "timings", "usage", "output", "strikes", "error", "warnings",
-    "metadata", "input", "batch", "retry_of", "custom_id", "retried_as", "urls",
+    "metadata", "input", "batch", "retry_of", "custom_id", "retried_as", "urls", "webhooks",
 }  # fmt: skip
 WAIT = {"Prefer": "wait=10"}
 
