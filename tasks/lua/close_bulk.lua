@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Ends a batch of /v1/batches: its state, its files, what came of it. Every batch comes to its end in this script, once.
--- keys: bulk, bulks, bulks_of, document, documents, documents_of, document_bytes
+-- Its owner's endpoints are told.
+-- keys: bulk, bulks, bulks_of, document, documents, documents_of, document_bytes, outbox, delivery, endpoints
 -- args: 1 id, 2 the state it must be in, 3 the one it ends in, 4 to be kept for ms, 5 JSON of errors or '',
 --       6 JSON of what came of it or '', then 4 for each of its files: 'output' or 'error', name, size, to be kept for ms
 -- reply: 1 when this call has ended it, else 0
@@ -19,6 +20,7 @@ end
 if ARGV[5] ~= '' then redis.call('HSET', bulk, 'errors', ARGV[5]) end
 if ARGV[6] ~= '' then redis.call('HSET', bulk, 'outcome', ARGV[6]) end
 redis.call('HSET', bulk, 'state', state, state .. '_at', whole(now))
+announce(r[2], 'batch.' .. state, id, '{"id":"' .. id .. '"}', now, {})
 if redis.call('EXISTS', K.document .. r[3]) == 1 then redis.call('HINCRBY', K.document .. r[3], 'uses', -1) end
 redis.call('ZREM', K.bulks, id)
 redis.call('PEXPIRE', bulk, ARGV[4])

@@ -130,8 +130,9 @@ local function announce_end(id, state, owner, batch, now)
   local raw = redis.call('HGET', K.job .. id, 'announced')
   if not raw then return end
   local told = cjson.decode(raw)
-  local subject, kind, data = told.id or id, 'job.' .. state, nil
+  local subject, kind, data = id, 'job.' .. state, nil
   if told.topic == 'response' then
+    subject = 'resp_' .. string.sub(id, 5)
     kind = 'response.' .. RESPONSE[state]
     if state == 'succeeded' and redis.call('HGET', K.job .. id, 'finish_reason') == 'length' then
       kind = 'response.incomplete'

@@ -8,7 +8,7 @@
 --       5 reader ttl ms, 6 number of jobs, all of one owner, then 13 per job:
 --       id, record JSON, owner, class, queue, model, kind, batch or '', deadline ms or '', has_reader 0|1,
 --       id of the job it retries or '', paths of its input pictures with spaces between,
---       what its end is announced as or '' (JSON: topic, id, url, events)
+--       what its end is announced as or '' (JSON: topic, url, events)
 -- reply: {'accepted'} | {'replayed', id...} | {'conflict'} | {'full'} | {'retried'} | {'closed'}
 --        | {'busy', class or 'owner', how many jobs over its cap, mean run ms in that queue}
 local PER_JOB, FIRST = 13, 7

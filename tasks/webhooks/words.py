@@ -19,11 +19,10 @@ EVENTS = (*BATCH_EVENTS, *RESPONSE_EVENTS, *JOB_EVENTS)
 class Announcement:
     """What the end of a job is told as; a job without one ends in silence.
 
-    ``id`` is what it is called there, None its own id. ``url`` is an address that the request itself named,
-    for those of the ``events``; endpoints that the owner has registered are told without it.
+    ``url`` is an address that the request itself named, for those of the ``events``; endpoints that the owner
+    has registered are told without it.
     """
 
     topic: Literal["job", "response"]
-    id: str | None = None
     url: str | None = None
     events: tuple[str, ...] = ()

@@ -36,6 +36,7 @@ from tasks.cancel import cancel
 from tasks.forget import forget
 from tasks.jobs import ChatJob
 from tasks.submit import Idempotency, submit
+from tasks.webhooks.words import Announcement
 
 router = APIRouter(tags=["OpenAI"])
 
@@ -71,7 +72,9 @@ async def create(request: Request) -> Response:
     model = resolve(await shared.board.catalog(), fields.model, "chat")
     keep = keeps(request) or fields.background is True
     given = asked_for.job_class(may_go_ahead=auth.may_go_ahead(request, shared.settings.queue))
-    terms = Terms(owner, given, has_reader=not keep)
+    # Who waits on the line need not be told.
+    told = Announcement("response") if fields.background else None
+    terms = Terms(owner, given, has_reader=not keep, announcement=told)
     job = asked_for.job(model, terms, shared.settings)
     key = idempotency(request, body)
     if fields.background and not fields.stream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 import threading
@@ -87,3 +88,7 @@ class Receiver:
             handler.send_response(answer)
             handler.send_header("content-length", "0")
             handler.end_headers()
+
+
+async def heard(receiver: Receiver, count: int = 1) -> list[Heard]:
+    return await asyncio.to_thread(receiver.wait, count)

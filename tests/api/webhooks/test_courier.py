@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
-import httpx2
-import openai
 import pytest
 import redis
 from hypothesis import given
@@ -27,14 +24,10 @@ from tasks.webhooks import endpoints, outbox
 from tasks.webhooks.outbox import DeliveryState, Letter, Verdict
 from tests.api.conftest import client_of
 from tests.api.support import StandIn, ask
-from tests.api.webhooks.receiver import Heard, Receiver
+from tests.api.webhooks.receiver import Receiver, heard
 from tests.conftest import RedisServer
 
 WAIT = {"Prefer": "wait=10"}
-
-
-async def heard(receiver: Receiver, count: int = 1) -> list[Heard]:
-    return await asyncio.to_thread(receiver.wait, count)
 
 
 async def settled(client: httpx.AsyncClient, job: dict[str, Any]) -> list[dict[str, Any]]:
@@ -262,65 +255,6 @@ async def test_a_clock_that_jumps_takes_what_is_on_its_way_along(
 
 
 # --- Endpoints
-
-
-@pytest.fixture
-async def sdk(settings: Settings, house: redis.Redis) -> AsyncIterator[openai.AsyncOpenAI]:
-    """OpenAI's own client of a Hearth in this process."""
-    async with client_of(settings) as client:
-
-        class Bridge(httpx2.AsyncBaseTransport):
-            async def handle_async_request(self, request: Any) -> Any:
-                answer = await client.request(
-                    request.method,
-                    str(request.url),
-                    headers=dict(request.headers),
-                    content=await request.aread(),
-                )
-                return httpx2.Response(
-                    answer.status_code, headers=dict(answer.headers), content=answer.content
-                )
-
-        yield openai.AsyncOpenAI(
-            base_url=f"{str(client.base_url).rstrip('/')}/v1",
-            api_key="none",
-            http_client=httpx2.AsyncClient(transport=Bridge()),
-            max_retries=0,
-        )
-
-
-async def test_openais_sdk_registers_tests_and_unwraps(sdk: openai.AsyncOpenAI, receiver: Receiver) -> None:
-    made = await sdk.webhooks.create(
-        name="mine", url=receiver.url, event_types=["batch.completed", "response.completed"]
-    )
-    assert made.signing_secret.startswith("whsec_")
-    listed = [each async for each in sdk.webhooks.list()]
-    assert [(each.id, each.name, each.url) for each in listed] == [(made.id, "mine", receiver.url)]
-    assert "signing_secret" not in listed[0].model_dump()
-    tried = await sdk.webhooks.test(made.id, event_type="batch.completed")
-    assert (tried.status_code, tried.webhook_endpoint_id) == (204, made.id)
-    (request,) = await heard(receiver)
-    client = openai.OpenAI(api_key="none", webhook_secret=made.signing_secret)
-    event = client.webhooks.unwrap(request.body, request.headers)
-    assert type(event).__name__ == "BatchCompletedWebhookEvent"
-    with pytest.raises(openai.InvalidWebhookSignatureError):
-        client.webhooks.unwrap(request.body + b" ", request.headers)
-
-    rotated = await sdk.webhooks.rotate_secret(made.id, keep_old_secret_active_for_24_hours=True)
-    assert rotated.signing_secret != made.signing_secret
-    await sdk.webhooks.test(made.id, event_type="response.completed")
-    request = (await heard(receiver, 2))[1]
-    for secret in (made.signing_secret, rotated.signing_secret):
-        event = openai.OpenAI(api_key="none", webhook_secret=secret).webhooks.unwrap(
-            request.body, request.headers
-        )
-        assert type(event).__name__ == "ResponseCompletedWebhookEvent"
-
-    changed = await sdk.webhooks.update(made.id, name="yours", event_types=["batch.failed"])
-    assert (changed.name, changed.event_types) == ("yours", ["batch.failed"])
-    assert (await sdk.webhooks.delete(made.id)).deleted
-    with pytest.raises(openai.NotFoundError):
-        await sdk.webhooks.retrieve(made.id)
 
 
 async def test_a_registered_endpoint_hears_of_native_jobs(

@@ -181,8 +181,11 @@ async def test_a_receiver_that_never_ends_its_headers_is_given_up_in_time(
     done = threading.Event()
     receiver.answers.append(_drip(b"HTTP/1.1 200 OK\r\nx: " + b"y" * 8, done))
     async with wire(named(settings, timeout_s=0.3), ["127.0.0.1"]) as way:
+        await way._opened()
+        began = time.monotonic()
         with pytest.raises(Unreached):
             await post(way, receiver.url)
+    assert time.monotonic() - began < 5
     done.set()
 
 
