@@ -86,6 +86,10 @@ class Client:
                 except ValueError:
                     raise CliError(f"{self.url} did not answer in JSON: is that a Hearth?") from None
 
+    def remove(self, path: str) -> Any:
+        """Like ``delete``, where the answer says what was removed."""
+        return self._json("DELETE", path)
+
     def download(self, path: str) -> bytes:
         """A file as it is."""
         with self._reached():

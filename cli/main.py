@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cli.commands import ask, batches, jobs, keys, models, queue, shell
+from cli.commands import ask, batches, jobs, keys, models, queue, shell, webhooks
 from cli.commands.options import VARIABLE, Json
 from cli.errors import CliError
 
@@ -70,6 +70,7 @@ app.add_typer(batches.app, name="batches")
 app.add_typer(models.app, name="models")
 app.add_typer(queue.app, name="queue")
 app.add_typer(keys.app, name="keys")
+app.add_typer(webhooks.app, name="webhooks")
 app.command()(shell.logs)
 app.command()(shell.completion)
 
