@@ -13,7 +13,7 @@ from config.keyring import Keyring, Scope
 from config.settings import Settings, SettingsError, read_settings
 from tasks import keys
 from tests.api.conftest import client_of
-from tests.api.support import ask
+from tests.api.support import PICTURES, TEXTS, TINY, ask, publish
 from tests.api.webhooks.receiver import Receiver
 
 HERE = "http://127.0.0.1:9/"
@@ -38,11 +38,13 @@ JOB_EVENTS = "job.succeeded, job.failed"
         ([HERE], "webhook", "a URL"),
     ],
 )
-@pytest.mark.parametrize("kind", ["chat", "image"])
+@pytest.mark.parametrize("kind", ["chat", "image", "embed"])
 async def test_a_webhook_at_fault_is_named_and_nothing_is_queued(
     client: httpx.AsyncClient, house: redis.Redis, webhook: Any, param: str, says: str, kind: str
 ) -> None:
-    body = ask() if kind == "chat" else {"kind": "image", "prompt": "a house"}
+    publish(house, TINY, PICTURES, TEXTS)
+    bodies = {"image": {"kind": "image", "prompt": "a house"}, "embed": {"kind": "embed", "input": "a house"}}
+    body = bodies.get(kind, ask())
     response = await client.post("/v1/jobs", json={**body, "webhook": webhook})
     error = response.json()["error"]
     assert (response.status_code, error["param"]) == (400, param), error
