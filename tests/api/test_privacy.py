@@ -60,7 +60,7 @@ async def test_no_word_of_a_request_is_logged(
         store.hset(keys.job(made["id"]), "job", f'{{"kind": "chat", "messages": "{SECRET}"}}')
         assert (await client.get(f"/v1/jobs/{made['id']}")).status_code == 500
         assert made["id"] in (await client.get("/v1/jobs")).json()["unreadable"]
-        monkeypatch.setattr(chat, "ask", _crash)
+        monkeypatch.setattr(chat, "read_json", _crash)
         crashed = await client.post("/v1/chat/completions", json=ask(SECRET))
         assert crashed.json()["error"]["code"] == "internal_error"
     text = told.getvalue()
