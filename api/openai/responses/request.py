@@ -135,7 +135,7 @@ async def _take(given: Any, turns: Turns, shared: Context, owner: str, *, is_eno
 
 def _refuse_unsupported(fields: ResponsesRequest) -> None:
     for name, why in _NOT_HERE.items():
-        if getattr(fields, name):
+        if getattr(fields, name) not in (None, "", [], {}):
             raise unsupported(name, why)
     if fields.background and fields.store is False:
         raise invalid("store", "true, or left out, where 'background' is true: it is asked for by its id")
