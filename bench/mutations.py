@@ -166,7 +166,8 @@ class Fuzzer:
         return value
 
     def _other(self, value: Any) -> Any:
-        return self._chance.choice(_OTHERS)(value, self._chance)
+        # A copy: it may be changed in turn, and what stands below is for all.
+        return copy.deepcopy(self._chance.choice(_OTHERS)(value, self._chance))
 
 
 def _places(value: Any, at: tuple[Any, ...]) -> Sequence[tuple[Any, ...]]:
@@ -200,7 +201,7 @@ _OTHERS: tuple[Callable[[Any, random.Random], Any], ...] = (
     lambda value, _: {"value": value},
     lambda value, _: str(value),
     lambda value, chance: [value] * chance.choice((2, 130, 1500)),
-    lambda _, chance: _deep(chance.choice((5, 62, 64, 66, 400))),
+    lambda _, chance: _deep(chance.choice((5, 62, 64, 66, 150))),
     lambda value, chance: value * chance.choice((3, 500)) if isinstance(value, str) else value,
     lambda value, chance: value[: chance.randrange(len(value))] if isinstance(value, str) and value else 7,
     lambda value, chance: "".join(chance.sample(value, len(value))) if isinstance(value, str) else -value
