@@ -35,9 +35,9 @@ MAY_REFUSE = (
     # What a model, a package or another field allows is not for a schema to say: these refuse what they
     # cannot honour with 400 and the field's name, and test_request.py and its like say what exactly.
     "create_chat_completion",
+    "create_completion",
     "create_response",
     "create_embeddings",
-    "ollama_embed",
     "ollama_embeddings",
     "create_image",
     "edit_image",
@@ -69,6 +69,7 @@ SHADED = ("load_model", "unload_model")
 LARGE = (
     "submit_jobs",
     "create_chat_completion",
+    "create_completion",
     "create_response",
     "a1111_img2img",
     "a1111_txt2img",

@@ -87,7 +87,7 @@ def offered(url: str) -> dict[str, list[dict[str, Any]]]:
     paths = httpx.get(f"{url}/openapi.json", timeout=30).json()["paths"]
     models = httpx.get(f"{url}/v1/models", timeout=30).json()["data"]
     first = {model["hearth"]["kind"]: model["id"] for model in reversed(models)}
-    made = seeds(first["chat"], first.get("image", "none"))
+    made = seeds(first["chat"], first.get("image", "none"), first.get("embed", "none"))
     return {path: bodies for path, bodies in made.items() if path in paths}
 
 

@@ -35,8 +35,8 @@ def _png() -> str:
     return base64.b64encode(b"\x89PNG\r\n\x1a\n" + header + data).decode()
 
 
-def seeds(chat: str, image: str) -> dict[str, list[dict[str, Any]]]:
-    """Valid bodies by path, for a model that chats and one that draws. Small: those taken are answered."""
+def seeds(chat: str, image: str, encoder: str) -> dict[str, list[dict[str, Any]]]:
+    """Valid bodies by path, for models that chat, draw and encode. Small: those taken are answered."""
     turns = [
         {"role": "system", "content": "Be short."},
         {"role": "user", "content": [{"type": "text", "text": "say x"}]},
@@ -86,7 +86,7 @@ def seeds(chat: str, image: str) -> dict[str, list[dict[str, Any]]]:
         "/v1/completions": [
             {"model": chat, "prompt": "say x", "max_tokens": 2, "stop": ["x"], "echo": False}
         ],
-        "/v1/embeddings": [{"model": chat, "input": ["a", "b"], "encoding_format": "base64"}],
+        "/v1/embeddings": [{"model": encoder, "input": ["a", "b"], "encoding_format": "base64"}],
         "/v1/responses": [said, {**said, "input": heard, "stream": True, "store": False}],
         "/v1/images/generations": [{**draw, "response_format": "b64_json", "quality": "low"}],
         "/v1/images/edits": [{**draw, "image": picture, "strength": 1.0}],
@@ -103,7 +103,7 @@ def seeds(chat: str, image: str) -> dict[str, list[dict[str, Any]]]:
         ],
         "/api/show": [{"model": chat, "verbose": True}],
         "/api/pull": [{"model": chat, "stream": False}],
-        "/api/embed": [{"model": chat, "input": ["a", "b"], "truncate": True}],
+        "/api/embed": [{"model": encoder, "input": ["a", "b"], "truncate": True}],
         "/sdapi/v1/txt2img": [web],
         "/sdapi/v1/img2img": [{**web, "init_images": [picture], "denoising_strength": 1.0, "resize_mode": 1}],
         "/sdapi/v1/options": [{"sd_model_checkpoint": image, "jpeg_quality": 80, "samples_format": "png"}],
@@ -143,7 +143,7 @@ class Fuzzer:
             body = self._chance.choice(_TEARS)(body, self._chance)
         if self._chance.random() < 0.05:
             headers = self._chance.choice(_HEADERS)
-        return Fuzzed(path, headers, body)
+        return Fuzzed(path, headers, body[:_MOST_BYTES])
 
     def _change(self, value: Any) -> Any:
         """``value`` with something else in one place of it."""
@@ -208,6 +208,10 @@ _OTHERS: tuple[Callable[[Any, random.Random], Any], ...] = (
     if isinstance(value, int | float) else value,
     lambda _, chance: chance.choice(_SIMPLE[3:16]),
 )  # fmt: skip
+
+
+_MOST_BYTES = 8 * 2**20
+"""More than any limit, and less than a server reads of what it refuses."""
 
 
 def _twice(body: bytes, chance: random.Random) -> bytes:

@@ -29,12 +29,12 @@ async def test_unchanged_they_are_taken(served: Served, bulk_worker: StandIn) ->
             for body in bodies:
                 answer = await client.post(path, json=body)
                 # Neither the file that is named is here, nor a model that makes embeddings.
-                wanted = {"/v1/batches": 404, "/api/embed": 400, "/v1/embeddings": 400}.get(path, 200)
+                wanted = 404 if path in ("/v1/batches", "/v1/embeddings", "/api/embed") else 200
                 assert answer.status_code in (wanted, 202), f"{path} {answer.text}"
 
 
 def test_the_same_seed_makes_the_same_bodies() -> None:
-    first, second, other = (Fuzzer(seeds("a", "b"), seed) for seed in (1, 1, 2))
+    first, second, other = (Fuzzer(seeds("a", "b", "c"), seed) for seed in (1, 1, 2))
     made = [first.next() for _ in range(60)]
     assert made == [second.next() for _ in range(60)]
     assert made != [other.next() for _ in range(60)]
