@@ -12,6 +12,7 @@ ended, in the script, so that neither can come without the other.
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ from config.settings import Settings
 from tasks import keys, scripts
 from tasks.connection import replies
 from tasks.documents import Purpose
+
+log = logging.getLogger("hearth.tasks.bulks")
 
 
 class BulkState(StrEnum):
@@ -294,8 +297,17 @@ async def _read(client: redis.asyncio.Redis, ids: Sequence[str]) -> list[Bulk]:
         for bulk_id in ids:
             pipe.hgetall(keys.bulk(bulk_id))
         rows = await pipe.execute()
-    read = (_bulk(bulk_id, fields) for bulk_id, fields in zip(ids, rows, strict=True))
+    read = (_bulk_or_none(bulk_id, fields) for bulk_id, fields in zip(ids, rows, strict=True))
     return [bulk for bulk in read if bulk is not None]
+
+
+def _bulk_or_none(bulk_id: str, fields: dict[bytes, bytes]) -> Bulk | None:
+    """One that another version of Hearth wrote must not hide the others."""
+    try:
+        return _bulk(bulk_id, fields)
+    except (ValueError, KeyError) as error:
+        log.warning("the batch %s cannot be read: %s", bulk_id, error)
+        return None
 
 
 def _bulk(bulk_id: str, fields: dict[bytes, bytes]) -> Bulk | None:

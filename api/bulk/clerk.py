@@ -179,8 +179,9 @@ class Clerk:
         letters = await bulks.states(self._shared.redis, bulk.id)
         try:
             files, outcome = await writing.write(self._shared, bulk)
-        except FileNotFoundError:
-            gone = LineFault("file_not_found", "the input file is no longer there")
+        except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+            log.error("%s cannot be told of: its file is gone or damaged: %s", bulk.id, error)
+            gone = LineFault("file_not_found", "the input file is no longer there, or damaged")
             await self._close(bulk, BulkState.FAILED, faults=[gone])
             return
         await self._close(bulk, bulks.end_of(bulk, letters), outcome=outcome, files=files)

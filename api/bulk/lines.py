@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,16 @@ def read_file(path: Path, most_bytes: int) -> Iterator[tuple[int, bytes] | TooLo
                 raw = raw.removeprefix(_BOM)
             if raw.strip():
                 yield number, raw
+
+
+def checked_before(number: int, raw: bytes) -> Line:
+    """A line of a file that ``Reader`` has found good; rules may have changed since.
+
+    Raises:
+        ValueError, KeyError, TypeError: the file is not what it was.
+    """
+    value = json.loads(raw)
+    return Line(number, value["custom_id"], value["body"])
 
 
 class Reader:

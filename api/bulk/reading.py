@@ -8,15 +8,17 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from itertools import islice
 
+from redis.exceptions import RedisError
+
 from api.bulk.lines import Line, Reader, TooLong, read_file
 from api.context import Context
-from api.errors import Refusal, outer
+from api.errors import outer
 from api.openai.endpoints import ENDPOINTS, Asked
 from api.request_id import problem_of
 from api.terms import Terms
 from tasks.bulks import Bulk, LineFault
 from tasks.documents import DocumentStore
-from tasks.errors import JobError, NotReady
+from tasks.errors import NotReady
 from tasks.jobs import Job, JobClass
 
 MOST_FAULTS = 100
@@ -50,7 +52,7 @@ async def read(shared: Context, bulk: Bulk) -> Read:
     reader = Reader(bulk.order.endpoint)
     most = shared.settings.limits.batch_lines
     try:
-        async for line in lines(shared, bulk):
+        async for line in lines(shared, bulk, _most_bytes(shared)):
             if isinstance(line, TooLong):
                 what = f"the line has more than {_most_bytes(shared)} bytes"
                 found.faults.append(LineFault("request_too_large", what, None, line.number))
@@ -69,10 +71,10 @@ async def read(shared: Context, bulk: Bulk) -> Read:
     return found
 
 
-async def lines(shared: Context, bulk: Bulk) -> AsyncIterator[tuple[int, bytes] | TooLong]:
+async def lines(shared: Context, bulk: Bulk, most_bytes: int) -> AsyncIterator[tuple[int, bytes] | TooLong]:
     """The lines of a bulk's file. Raises FileNotFoundError, and OSError for what else the disk may say."""
     path = DocumentStore(shared.settings.data_dir).path(bulk.input_id)
-    raw = read_file(path, _most_bytes(shared))
+    raw = read_file(path, most_bytes)
     while some := await asyncio.to_thread(lambda: list(islice(raw, _AT_ONCE))):
         for line in some:
             yield line
@@ -99,9 +101,9 @@ async def _take(shared: Context, bulk: Bulk, line: Line | LineFault, found: Read
     try:
         asked = Asked(line.body, terms, await shared.board.catalog(), shared)
         jobs = await ENDPOINTS[bulk.order.endpoint].read(asked)
-    except NotReady:
+    except (NotReady, RedisError, OSError):
         raise
-    except (Refusal, JobError) as error:
+    except Exception as error:  # what nobody foresaw, too, is one line's fault, and no reason to try for ever
         problem = problem_of(error, bulk.id)
         where = None if problem.param is None else outer("body", problem.param)
         found.faults.append(LineFault(problem.code, problem.message, where, line.number))

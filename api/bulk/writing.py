@@ -9,23 +9,26 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any, BinaryIO
 
-from api.bulk.lines import Line, Reader, TooLong
+from redis.exceptions import RedisError
+
+from api.bulk.lines import Line, TooLong, checked_before
 from api.bulk.reading import lines
 from api.context import Context
-from api.errors import Problem, Refusal, of_end
+from api.errors import Problem, of_end
 from api.openai.endpoints import ENDPOINTS, Ended
 from api.request_id import problem_of
 from tasks import keys, records
 from tasks.bulks import Bulk, Counts, NewFile, Outcome, Used, Which
 from tasks.connection import replies
 from tasks.documents import DocumentStore
-from tasks.errors import JobError
+from tasks.errors import NotReady
 from tasks.events import Cancelled, Expired, Failed
 from tasks.jobs import JobId, JobState
 from tasks.records import JobRecord
@@ -57,7 +60,9 @@ async def write(shared: Context, bulk: Bulk) -> tuple[list[NewFile], Outcome]:
     """Write the files of a batch that is being finalized; those that have a line, and what they sum up to.
 
     Raises:
-        FileNotFoundError: the input file is no longer there.
+        FileNotFoundError, ValueError, KeyError, TypeError: the input file is no longer there, or no longer
+            what it was.
+        NotReady, RedisError: what they are made of cannot be read now.
         OSError: something keeps them from the disk, the want of room for one.
     """
     if bulk.output_id is None or bulk.error_id is None:
@@ -123,15 +128,12 @@ def _with(outcome: Outcome, told: Told) -> Outcome:
 
 async def _told(shared: Context, bulk: Bulk) -> AsyncIterator[list[Told]]:
     """What is to be told of every line of the input file, in their order, some at a time."""
-    reader = Reader(bulk.order.endpoint)
     ids = [JobId(raw.decode()) for raw in await replies(shared.redis).zrange(keys.batch(bulk.id), 0, -1)]
     each_ids = _shared_out(ids, bulk.sizes)
     waiting: list[tuple[Line, Sequence[JobId]]] = []
-    async for raw in lines(shared, bulk):
-        line = None if isinstance(raw, TooLong) else reader.read(*raw)
-        if not isinstance(line, Line):
-            raise ValueError(f"the file of {bulk.id} is not the one that was checked")
-        waiting.append((line, next(each_ids, ())))
+    async for raw in lines(shared, bulk, sys.maxsize - 1):
+        if not isinstance(raw, TooLong):
+            waiting.append((checked_before(*raw), next(each_ids, ())))
         if len(waiting) == _AT_ONCE:
             yield await _told_of(shared, bulk, waiting)
             waiting = []
@@ -173,7 +175,11 @@ async def _told_of_one(
     try:
         ended = Ended(line.body, found, bulk.order.base_url, shared)
         body = await ENDPOINTS[bulk.order.endpoint].tell(ended)
-    except (Refusal, JobError) as error:  # a picture that is gone
+    except (NotReady, RedisError, OSError):
+        raise
+    except (
+        Exception
+    ) as error:  # a picture that is gone; what nobody foresaw, too, is this line's affair alone
         return Told(False, _line(bulk, line, _response(ids, problem_of(error, ids[0]))), used)
     return Told(True, _line(bulk, line, {"status_code": 200, "request_id": ids[0], "body": body}), used)
 

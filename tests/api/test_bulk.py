@@ -15,6 +15,7 @@ import pytest
 import redis
 
 from api.bulk import clerk, writing
+from api.openai.endpoints import ENDPOINTS, Ended, Endpoint
 from config.groups import LimitSettings, QueueSettings
 from config.settings import Settings
 from tasks import bulks, keys
@@ -251,6 +252,52 @@ async def test_what_is_full_or_broken_is_tried_again(
     monkeypatch.setattr(writing, "write", failing)
     batch = await reached(client, await submit(client, lines(ask("say yes"))), *ENDS)
     assert (batch["status"], failures) == ("completed", [])
+
+
+async def test_a_bug_costs_a_line_and_not_the_batch(
+    client: httpx.AsyncClient, worker: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = ENDPOINTS[CHAT]
+
+    async def tell(ended: Ended) -> dict[str, Any]:
+        if ended.body["messages"][0]["content"] == "bad":
+            raise ZeroDivisionError
+        return await whole.tell(ended)
+
+    monkeypatch.setitem(ENDPOINTS, CHAT, Endpoint(whole.read, tell))
+    batch = await reached(client, await submit(client, lines(ask("good"), ask("bad"))), *ENDS)
+    assert batch["request_counts"] == {"total": 2, "completed": 1, "failed": 1}
+    [told] = (await answers(client, batch["error_file_id"])).values()
+    assert told["response"]["body"]["error"]["code"] == "internal_error"
+
+    async def read(_: Any) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setitem(ENDPOINTS, CHAT, Endpoint(read, tell))
+    batch = await reached(client, await submit(client, lines(ask("good"))), *ENDS)
+    assert [each["code"] for each in batch["errors"]["data"]] == ["internal_error"]
+
+
+async def test_what_another_version_wrote_hides_nothing(
+    client: httpx.AsyncClient, worker: StandIn, house: redis.Redis
+) -> None:
+    worker.pause()
+    strange, good = [await submit(client, lines(ask())) for _ in range(2)]
+    house.hset(keys.bulk(strange["id"]), "state", "pondering")
+    worker.resume()
+    assert (await reached(client, good, *ENDS))["status"] == "completed"
+    assert [each["id"] for each in (await client.get("/v1/batches")).json()["data"]] == [good["id"]]
+
+
+async def test_a_file_that_was_damaged_ends_its_batch(
+    client: httpx.AsyncClient, settings: Settings, worker: StandIn
+) -> None:
+    worker.pause()
+    batch = await reached(client, await submit(client, lines(ask("hi"))), "in_progress")
+    DocumentStore(settings.data_dir).path(batch["input_file_id"]).write_bytes(b"other\n")
+    worker.resume()
+    batch = await reached(client, batch, *ENDS)
+    assert (batch["status"], batch["errors"]["data"][0]["code"]) == ("failed", "file_not_found")
 
 
 async def test_two_clerks_end_a_batch_once(
