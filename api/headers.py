@@ -21,10 +21,11 @@ _DEFAULTS = {
 }
 EXPOSED = (
     "ETag",
+    "Idempotency-Replayed",
     "Location",
+    "Preference-Applied",
     "Retry-After",
     "openai-processing-ms",
-    "x-batch-id",
     "x-hearth-warnings",
     "x-job-id",
     "x-job-ids",

@@ -56,6 +56,11 @@ FREE = {
     "/v1/queue/resume",
     "/v1/responses/{response_id}",
     "/v1/responses/{response_id}/cancel",
+    "/v1/webhook_endpoints",
+    "/v1/webhook_endpoints/{endpoint_id}",
+    "/v1/webhook_endpoints/{endpoint_id}/rotate_secret",
+    "/v1/webhook_endpoints/{endpoint_id}/test",
+    "/v1/webhook_secret/rotate",
 }
 """Paths that change something, and make no jobs that answer anybody: what looks, polls, cancels, refuses, or
 is an administrator's."""

@@ -204,7 +204,7 @@ async def test_every_answer_says_what_a_browser_must_not_do(client: httpx.AsyncC
 
 def test_headers_of_ours_are_shown_to_pages_that_may_ask() -> None:
     """A header that a page may want must stand in the list: browsers hide all others from it."""
-    taken = {"x-hearth-keep", "x-hearth-strict", "x-stainless-read-timeout"}
+    taken = {"x-hearth-keep", "x-hearth-strict", "x-openwebui-task", "x-stainless-read-timeout"}
     hidden = {"x-accel-buffering", "x-content-type-options", "x-frame-options"}
     found = {
         word
