@@ -54,6 +54,8 @@ async def pull(request: Request) -> Response:
     is_stream = fields.stream is not False
     if _is_here(await known(shared.board), name):
         return _lines_of({"status": "pulling manifest"}, _SUCCESS) if is_stream else JSONResponse(_SUCCESS)
+    if shared.settings.models_dir is None:  # one that was named may be a disk that is not there just now
+        shared.settings.packages_dir.mkdir(exist_ok=True)
     bare = name.removesuffix(names.LATEST)
     package = await asyncio.to_thread(shelf.find, shared.settings.models, bare)
     going = await shared.pulls.join(package, shared.settings.packages_dir, shared.board, shared.closing)

@@ -56,14 +56,14 @@ def test_lines_of_rotated_files_count_too(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_rotation_loses_no_line_and_repeats_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Line by line, a look after every third: files are moved in the middle of it."""
+    """Line by line, a look after every fourth: files are moved in the middle of it."""
     monkeypatch.setattr(logs, "MAX_BYTES", 50)
     follower = Follower(tmp_path / "x.log")
     assert list(follower.news()) == [], "nothing was said yet"
     log, seen = ChildLog(tmp_path / "x.log", prefix="x", verbose=False), list[str]()
     for number in range(60):
         log.write(b"line %d\n" % number)
-        if number % 3 == 0:
+        if number % 4 == 0:
             seen += follower.news()
     log.write(b"and ")
     seen += follower.news()

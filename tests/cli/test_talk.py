@@ -153,11 +153,14 @@ def test_a_text_of_several_lines_is_one_turn(server: Server, keys: Type) -> None
     assert turns == ["one\n  two\nthree", "/help", "a \nb", "in one line"]
 
 
-def test_a_conversation_is_kept_and_gone_on_with(server: Server, keys: Type, tmp_path: Path) -> None:
+def test_a_conversation_is_kept_and_gone_on_with(
+    server: Server, keys: Type, capsys: Captured, tmp_path: Path
+) -> None:
     path = tmp_path / "c.json"
     keys("Hi", f"/save {path}", f"/save {path}")
     conversation(server, system="Be brief.")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert "is there already" in capsys.readouterr().err
     keys(f"/load {path}", "Again")
     conversation(server)
     assert [role for role, _ in asked(server)[-1]] == ["system", "user", "assistant", "user"]

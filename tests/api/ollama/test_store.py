@@ -89,6 +89,7 @@ async def test_a_house_without_any_model_can_pull_its_first(
     sdk: Sdk, catalogue: Path, house: redis.Redis, settings: Settings
 ) -> None:
     house.delete(keys.CATALOG)
+    settings.packages_dir.rmdir()  # nor is there a directory for it yet
     put(catalogue, "tiny-first")
     pulling = asyncio.create_task(sdk.pull("tiny-first"))
     while not (settings.packages_dir / "tiny-first").exists():  # noqa: ASYNC110 - a thread has no event here
