@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from cli.client import Client
 from cli.errors import CliError
 from cli.output import age, print_json, print_table
+from tasks.webhooks.words import EVENTS
 
 _HERE = "/v1/webhook_endpoints"
 _COLUMNS = ("id", "name", "state", "age", "url", "events")
@@ -114,4 +115,5 @@ def _row(endpoint: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _events(endpoint: dict[str, Any]) -> str:
-    return ", ".join(endpoint["event_types"])
+    asked: list[str] = endpoint["event_types"]
+    return "every event" if set(asked) >= set(EVENTS) else ", ".join(asked)

@@ -20,37 +20,41 @@ HERE = "http://127.0.0.1:9/"
 JOB_EVENTS = "job.succeeded, job.failed"
 
 
-@pytest.mark.parametrize(
-    ("webhook", "param", "says"),
-    [
-        ("https://elsewhere.example/", "webhook", "webhooks.allowed_hosts"),
-        ("http://192.168.1.1/", "webhook", "webhooks.private_networks"),
-        ("https://me@hooks.example/", "webhook", "user"),
-        ({"url": "https://elsewhere.example/"}, "webhook.url", "webhooks.allowed_hosts"),
-        ({"events": ["job.failed"]}, "webhook.url", "an address"),
-        ({"url": 7}, "webhook.url", "an address"),
-        ({"url": HERE, "events": ["batch.completed"]}, "webhook.events[0]", JOB_EVENTS),
-        ({"url": HERE, "events": ["job.failed", {}]}, "webhook.events[1]", JOB_EVENTS),
-        ({"url": HERE, "events": []}, "webhook.events", "at least one"),
-        ({"url": HERE, "events": "job.failed"}, "webhook.events", "a list"),
-        ({"url": HERE, "secret": "x"}, "webhook", "'secret'"),
-        (7, "webhook", "a URL"),
-        ([HERE], "webhook", "a URL"),
-    ],
-)
-@pytest.mark.parametrize("kind", ["chat", "image", "embed"])
+AT_FAULT: list[tuple[Any, str, str]] = [
+    ("https://elsewhere.example/", "webhook", "webhooks.allowed_hosts"),
+    ("http://192.168.1.1/", "webhook", "webhooks.private_networks"),
+    ("https://me@hooks.example/", "webhook", "user"),
+    ({"url": "https://elsewhere.example/"}, "webhook.url", "webhooks.allowed_hosts"),
+    ({"events": ["job.failed"]}, "webhook.url", "an address"),
+    ({"url": 7}, "webhook.url", "an address"),
+    ({"url": HERE, "events": ["batch.completed"]}, "webhook.events[0]", JOB_EVENTS),
+    ({"url": HERE, "events": ["job.failed", {}]}, "webhook.events[1]", JOB_EVENTS),
+    ({"url": HERE, "events": []}, "webhook.events", "at least one"),
+    ({"url": HERE, "events": "job.failed"}, "webhook.events", "a list"),
+    ({"url": HERE, "secret": "x"}, "webhook", "'secret'"),
+    (7, "webhook", "a URL"),
+    ([HERE], "webhook", "a URL"),
+]
+BODIES = {
+    "chat": ask(),
+    "image": {"kind": "image", "prompt": "a house"},
+    "embed": {"kind": "embed", "input": "a house"},
+}
+
+
+@pytest.mark.parametrize("kind", BODIES)
 async def test_a_webhook_at_fault_is_named_and_nothing_is_queued(
-    client: httpx.AsyncClient, house: redis.Redis, webhook: Any, param: str, says: str, kind: str
+    client: httpx.AsyncClient, house: redis.Redis, kind: str
 ) -> None:
     publish(house, TINY, PICTURES, TEXTS)
-    bodies = {"image": {"kind": "image", "prompt": "a house"}, "embed": {"kind": "embed", "input": "a house"}}
-    body = bodies.get(kind, ask())
-    response = await client.post("/v1/jobs", json={**body, "webhook": webhook})
-    error = response.json()["error"]
-    assert (response.status_code, error["param"]) == (400, param), error
-    assert says in error["message"]
-    listed = await client.post("/v1/jobs", json=[ask(), {**body, "webhook": webhook}])
-    assert listed.json()["error"]["param"] == f"[1].{param}"
+    for webhook, param, says in AT_FAULT:
+        body = {**BODIES[kind], "webhook": webhook}
+        response = await client.post("/v1/jobs", json=body)
+        error = response.json()["error"]
+        assert (response.status_code, error["param"]) == (400, param), error
+        assert says in error["message"]
+        listed = await client.post("/v1/jobs", json=[ask(), body])
+        assert listed.json()["error"]["param"] == f"[1].{param}"
     assert not house.exists(keys.JOBS)
 
 
@@ -64,9 +68,8 @@ async def test_null_is_no_webhook(client: httpx.AsyncClient) -> None:
     assert job["webhooks"] == []
 
 
-@pytest.mark.parametrize(
-    ("body", "param"),
-    [
+async def test_an_endpoint_at_fault_is_named(client: httpx.AsyncClient) -> None:
+    at_fault: list[tuple[Any, str]] = [
         ({}, "url"),
         ({"url": "https://elsewhere.example/"}, "url"),
         ({"url": HERE, "event_types": []}, "event_types"),
@@ -74,11 +77,10 @@ async def test_null_is_no_webhook(client: httpx.AsyncClient) -> None:
         ({"url": HERE, "name": "x" * 65}, "name"),
         ({"url": HERE, "key": "nobody"}, "key"),
         ({"url": HERE, "secret": "mine"}, "secret"),
-    ],
-)
-async def test_an_endpoint_at_fault_is_named(client: httpx.AsyncClient, body: Any, param: str) -> None:
-    response = await client.post("/v1/webhook_endpoints", json=body)
-    assert (response.status_code, response.json()["error"]["param"]) == (400, param)
+    ]
+    for body, param in at_fault:
+        response = await client.post("/v1/webhook_endpoints", json=body)
+        assert (response.status_code, response.json()["error"]["param"]) == (400, param)
     assert (await client.get("/v1/webhook_endpoints")).json()["data"] == []
 
 
