@@ -31,37 +31,22 @@ _TOLD = 400
 """Characters of an answer, or of a request, that are shown."""
 ENVIRONMENT = {f"HEARTH_QUEUE__{name}_CAP": "1000000" for name in ("CHAT", "IMAGE", "BATCH")}
 """Everything that is accepted finds room."""
-MAY_REFUSE = (
-    # What a model, a package or another field allows is not for a schema to say: these refuse what they
-    # cannot honour with 400 and the field's name, and test_request.py and its like say what exactly.
-    "create_chat_completion",
-    "create_completion",
-    "create_response",
-    "create_embeddings",
-    "ollama_embeddings",
-    "create_image",
-    "edit_image",
-    "vary_image",
-    "create_file",
-    "create_batch",
-    "list_batches",
-    "list_files",
-    "submit_jobs",
-    "list_jobs",
-    "card_history",
-    "change_thresholds",
-    "ollama_chat",
-    "ollama_generate",
-    "ollama_embed",
-    "ollama_show",
-    "ollama_pull",
-    "ollama_delete",
-    "a1111_txt2img",
-    "a1111_img2img",
-    "a1111_set_options",
-    "a1111_png_info",
+TAKE_ALL = (
+    "a1111_progress",
+    "a1111_task_progress",
+    "follow_job",
+    "load_model",
+    "pause_queues",
+    "resume_queues",
+    "show_picture",
+    "show_preview",
+    "unload_model",
 )
-"""Operations that may refuse what their schema allows."""
+"""Operations that take whatever their schema allows, although they may say 400 or 422 to the rest.
+
+Everywhere else what a model, a package or another field allows is not for a schema to say: where 400 is
+documented, what cannot be honoured is refused with it, and the tests of the endpoint say what that is.
+"""
 LENIENT = ("a1111_txt2img", "a1111_img2img", "a1111_set_options", "a1111_task_progress")
 """The web UI takes 0 for false and "4" for 4, and its clients count on it."""
 SHADED = ("load_model", "unload_model")
@@ -100,8 +85,10 @@ def explore(url: str, *, examples: int, seed: int, phases: Sequence[str], brief:
     ``LARGE``.
     """
     document = narrowed(httpx.get(f"{url}/openapi.json", timeout=30).json(), url)
-    schema = schemathesis.openapi.from_dict(document, config=_config(url, examples, seed, phases, brief))
-    found, began_s = Findings(names=frozenset(_names(document))), time.monotonic()
+    schema = schemathesis.openapi.from_dict(
+        document, config=_config(url, document, examples, seed, phases, brief)
+    )
+    found, began_s = Findings(names=frozenset(dict(_operations(document)))), time.monotonic()
     for event in from_schema(schema).execute():
         if isinstance(event, events.ScenarioFinished):
             _note(found, event)
@@ -113,7 +100,9 @@ def explore(url: str, *, examples: int, seed: int, phases: Sequence[str], brief:
     return found
 
 
-def _config(url: str, examples: int, seed: int, phases: Sequence[str], brief: bool) -> SchemathesisConfig:
+def _config(
+    url: str, document: dict[str, Any], examples: int, seed: int, phases: Sequence[str], brief: bool
+) -> SchemathesisConfig:
     return SchemathesisConfig.from_dict(
         {
             "seed": seed,
@@ -124,15 +113,16 @@ def _config(url: str, examples: int, seed: int, phases: Sequence[str], brief: bo
             "phases": {
                 name: {"enabled": name in phases} for name in ("examples", "coverage", "fuzzing", "stateful")
             },
-            "operations": [_of_operation(name, brief) for name in {*MAY_REFUSE, *LENIENT, *SHADED, *LARGE}],
+            "operations": [_of_operation(name, statuses, brief) for name, statuses in _operations(document)],
         }
     )
 
 
-def _names(document: dict[str, Any]) -> Iterator[str]:
+def _operations(document: dict[str, Any]) -> Iterator[tuple[str, frozenset[str]]]:
+    """All operations by their ids, and the statuses that are documented of each."""
     for methods in document["paths"].values():
         for operation in methods.values():
-            yield operation["operationId"]
+            yield operation["operationId"], frozenset(operation["responses"])
 
 
 def _note(found: Findings, event: events.ScenarioFinished) -> None:
@@ -155,9 +145,9 @@ def _note(found: Findings, event: events.ScenarioFinished) -> None:
             )
 
 
-def _of_operation(name: str, brief: bool) -> dict[str, Any]:
+def _of_operation(name: str, statuses: frozenset[str], brief: bool) -> dict[str, Any]:
     checks: dict[str, Any] = {}
-    if name in MAY_REFUSE:
+    if statuses & {"400", "410", "422"} and name not in TAKE_ALL:
         checks["positive_data_acceptance"] = {"expected-statuses": _REFUSED}
     if name in LENIENT:
         checks["negative_data_rejection"] = {"enabled": False}
