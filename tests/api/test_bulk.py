@@ -170,23 +170,32 @@ async def test_there_are_only_so_many_at_a_time(settings: Settings, worker: Stan
 async def test_when_its_window_closes_there_is_what_was_answered(
     settings: Settings, worker: StandIn, house: redis.Redis
 ) -> None:
-    queue = QueueSettings(batch_deadline_s=1.5, lease_s=0.05)
-    told = with_settings(settings, queue=queue)
+    worker.pause()
+    told = with_settings(settings, queue=QueueSettings(lease_s=0.05))
     async with client_of(told) as client:
-        batch = await submit(client, lines(ask("say yes"), *[ask("wait")] * 8))
-        await reached(client, batch, "in_progress")
-        reaper = Reaper(connect(told), told)
-        async with asyncio.timeout(15):
-            while batch["status"] not in ENDS:
-                await asyncio.to_thread(reaper.beat)
-                await asyncio.sleep(0.02)
-                batch = (await client.get(f"/v1/batches/{batch['id']}")).json()
+        batch = await reached(client, await submit(client, lines(*[ask("say yes")] * 9)), "in_progress")
+        ids: Any = house.zrange(keys.batch(batch["id"]), 0, -1)
+        house.zadd(keys.DEADLINES, dict.fromkeys(ids[1:], 1))
+        with connect(told) as redis_of_the_monitor:
+            reaper = Reaper(redis_of_the_monitor, told)
+            until(lambda: reaper.beat() and house.zcard(keys.ENDED) == 8)
+        worker.resume()
+        batch = await reached(client, batch, *ENDS)
         assert (batch["status"], bool(batch["expired_at"])) == ("expired", True)
-        errors = await answers(client, batch["error_file_id"])
-        assert {each["error"]["code"] for each in errors.values()} == {"batch_expired"}
-        output = {} if batch["output_file_id"] is None else await answers(client, batch["output_file_id"])
-        assert len(errors) + len(output) == batch["request_counts"]["total"] == 9
-        assert batch["request_counts"]["failed"] == len(errors) >= 8
+        assert batch["request_counts"] == {"total": 9, "completed": 1, "failed": 8}
+        assert list(await answers(client, batch["output_file_id"])) == ["row 0"]
+        errors = (await answers(client, batch["error_file_id"])).values()
+        assert {each["error"]["code"] for each in errors} == {"batch_expired"}
+
+
+async def test_a_window_that_closes_before_there_was_room_leaves_nothing(
+    settings: Settings, house: redis.Redis
+) -> None:
+    house.delete(keys.CATALOG)  # it cannot be checked while nobody knows the models
+    queue = QueueSettings(batch_deadline_s=0.001)
+    async with client_of(with_settings(settings, queue=queue)) as client:
+        batch = await reached(client, await submit(client, lines(ask())), *ENDS)
+        assert (batch["status"], batch["output_file_id"], batch["error_file_id"]) == ("expired", None, None)
 
 
 async def test_cancelled_before_it_was_checked_it_has_no_jobs(
