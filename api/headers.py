@@ -26,6 +26,7 @@ EXPOSED = (
     "Preference-Applied",
     "Retry-After",
     "openai-processing-ms",
+    "openai-version",
     "x-hearth-warnings",
     "x-job-id",
     "x-job-ids",

@@ -19,11 +19,14 @@ from tasks.errors import JobError
 log = logging.getLogger("hearth.api")
 
 _REQUEST_ID = "hearth.request_id"
+_OPENAI_VERSION = b"2020-10-01"
+"""The one that OpenAI's own answers name: there has been no other."""
 _FIT = re.compile(rb"[\w.:-]{1,128}")
 
 
 class Guard:
-    """ASGI middleware: ``x-request-id`` and ``openai-processing-ms`` on every answer, errors as envelopes."""
+    """ASGI middleware: ``x-request-id``, ``openai-processing-ms`` and where OpenAI's dialect is spoken
+    ``openai-version`` on every answer, errors as envelopes."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -45,6 +48,8 @@ class Guard:
                 headers = list(message.get("headers", ()))
                 headers.append((b"x-request-id", request_id.encode()))
                 headers.append((b"openai-processing-ms", str(taken_ms).encode()))
+                if scope["path"].startswith("/v1/"):
+                    headers.append((b"openai-version", _OPENAI_VERSION))
                 message["headers"] = headers
             await send(message)
 

@@ -41,6 +41,7 @@ async def test_an_answer_has_openais_form(client: httpx.AsyncClient, worker: Sta
     assert body["id"].removeprefix("chatcmpl-") == response.headers["x-job-id"].removeprefix("job_")
     assert response.headers["x-request-id"].startswith("req_")
     assert int(response.headers["openai-processing-ms"]) >= 0
+    assert response.headers["openai-version"] == "2020-10-01"
 
 
 async def test_a_stream_follows_the_chunk_rules(client: httpx.AsyncClient, worker: StandIn) -> None:

@@ -14,6 +14,10 @@ import pytest
 from openai import BadRequestError, NotFoundError, OpenAI
 
 from bench.stack import Stack
+from models.catalog import DEMO_PACKAGES
+from models.llm.package import find_package
+from models.llm.template import ChatTokenizer
+from tasks.jobs import Message
 from tests.whole.conftest import MODEL, Card, card_owner
 
 LONG = "List everything you can do."
@@ -58,6 +62,20 @@ def test_choices_share_what_was_read_of_the_prompt(server: Stack, client: OpenAI
         # All but the last token, which is what the first choice of a token needs.
         usage = job["usage"]
         assert usage["cached_tokens"] >= usage["prompt_tokens"] - 1
+
+
+def test_a_raw_prompt_is_gone_on_with_as_the_same_tokens_of_a_chat(client: OpenAI) -> None:
+    asked = "What is Hearth?"
+    tokenizer = ChatTokenizer.load(find_package(DEMO_PACKAGES / MODEL))
+    ids = tokenizer.prompt([Message("user", asked)], {"enable_thinking": False}).ids
+    raw = client.completions.create(model=MODEL, prompt=ids, max_tokens=60, temperature=0, logprobs=0)
+    quiet: Any = {"extra_body": {"enable_thinking": False}}
+    assert raw.choices[0].text == ask(client, asked, temperature=0, max_tokens=60, **quiet)
+    assert raw.usage is not None
+    assert raw.usage.prompt_tokens == len(ids)
+    scores = raw.choices[0].logprobs
+    assert scores is not None
+    assert "".join(scores.tokens or []) == raw.choices[0].text
 
 
 def test_the_sdk_streams_what_it_gets_in_one_piece_too(client: OpenAI) -> None:
