@@ -327,7 +327,8 @@ def new_job_id() -> JobId:
 
 
 def new_batch_id() -> str:
-    return "batch_" + secrets.token_hex(12)
+    """Not to be guessed either, see ``new_job_id``."""
+    return "batch_" + secrets.token_hex(20)
 
 
 def queue_of(job: Job) -> QueueName:

@@ -14,7 +14,7 @@ from tasks.batches import BatchOverview
 from tasks.records import JobRecord
 
 _JOB_ID = re.compile(r"job_[0-9a-f]{40}")
-_BATCH_ID = re.compile(r"batch_[0-9a-f]{24}")
+_BATCH_ID = re.compile(r"batch_[0-9a-f]{40}")
 
 
 async def job(request: Request, shared: Context, job_id: str) -> JobRecord:

@@ -94,6 +94,12 @@ class Answer:
         )
 
 
+def farewell(name: str, say: Say) -> dict[str, Any]:
+    """What is said when a model was taken off the card."""
+    said = say("", "", [])
+    return {"model": name, "created_at": _now(), **said, "done": True, "done_reason": "unload"}
+
+
 class LineVoice:
     """``stream.Voice`` of Ollama. There are no comments in it: an aside is a line that adds no text."""
 

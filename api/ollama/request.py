@@ -68,10 +68,6 @@ def _raw(request: OllamaGenerate, model: Model, terms: Terms, settings: Settings
 
 def warm_up(request: OllamaChat | OllamaGenerate, model: Model, terms: Terms, settings: Settings) -> ChatJob:
     """The shortest job there is: when it has ended, the model is on the card."""
-    if _is_nothing(request.keep_alive):
-        raise unsupported(
-            "keep_alive", "a model cannot be sent away: it leaves the card when another one needs its room"
-        )
     turns = [{"role": "user", "content": _WARM_UP}]
     return _job(request, {"messages": turns, "max_tokens": 1}, model, terms, settings)
 
@@ -80,6 +76,11 @@ def is_warm_up(request: OllamaChat | OllamaGenerate) -> bool:
     if isinstance(request, OllamaChat):
         return not request.messages
     return not (request.prompt or request.suffix)
+
+
+def is_farewell(request: OllamaChat | OllamaGenerate) -> bool:
+    """Whether nothing is asked but that the model leaves the card."""
+    return is_warm_up(request) and _is_nothing(request.keep_alive)
 
 
 def _job(

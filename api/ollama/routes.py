@@ -17,13 +17,14 @@ from api.context import VERSION
 from api.errors import Refusal
 from api.limits import read_json
 from api.ollama import names
-from api.ollama.answer import NDJSON, Answer, LineVoice, as_message, as_response
-from api.ollama.request import is_warm_up, wanted_chat, wanted_text
+from api.ollama.answer import NDJSON, Answer, LineVoice, Say, as_message, as_response, farewell
+from api.ollama.request import is_farewell, is_warm_up, wanted_chat, wanted_text
 from api.ollama.schemas import OllamaChat, OllamaGenerate, OllamaShow
 from api.ollama.shapes import ChatTold, ResidentsOut, ShownOut, TagsOut, TextTold, VersionOut, lines_or
 from api.openai.request import Terms, validated
 from api.request_id import request_id
 from api.respond import body_schema, errors
+from api.unloading import take_off
 from tasks.board import Model
 from tasks.jobs import ChatJob, JobClass
 
@@ -31,7 +32,7 @@ router = APIRouter(tags=["Ollama"])
 
 OLLAMA_VERSION = "0.13.5"
 """The version whose API is spoken here: clients look at it to know what they may ask for."""
-_ASKED = (404, 409, 429, 504)
+_ASKED = (403, 404, 409, 429, 504)
 _STAYS = timedelta(days=3650)
 """A resident has no date of departure: it leaves when another one needs its room. The field wants a date."""
 
@@ -123,6 +124,8 @@ async def chat(request: Request) -> Response:
     _, value = await read_json(request)
     fields = validated(OllamaChat, value)
     model = names.find(await shared.board.catalog(), fields.model)
+    if is_farewell(fields):
+        return await _sent_away(request, model, fields.model, as_message)
     terms = _terms(request)
     if shared.settings.queue.background_last and _is_background(request, fields):
         terms = terms.last(background.NOTE)
@@ -142,6 +145,8 @@ async def generate(request: Request) -> Response:
     _, value = await read_json(request)
     fields = validated(OllamaGenerate, value)
     model = names.find(await shared.board.catalog(), fields.model)
+    if is_farewell(fields):
+        return await _sent_away(request, model, fields.model, as_response)
     job = wanted_text(fields, model, _terms(request), shared.settings)
     return await _answered(request, job, Answer(job, fields.model, as_response, is_warm_up(fields)), fields)
 
@@ -167,6 +172,15 @@ async def _answered(
     if isinstance(told, Response):
         return told
     return JSONResponse(answer.whole(told.made, told.end), headers=asked.headers)
+
+
+async def _sent_away(request: Request, model: Model, name: str, say: Say) -> Response:
+    """One object, streamed or not: that is how a stream of one line looks, too."""
+    if not auth.is_admin(request):
+        told = "keep_alive: 0 without a prompt takes the model from everybody: it needs a key with 'admin'"
+        raise Refusal("permission_denied", told, "keep_alive")
+    await take_off(context.of(request), auth.owner(request), model)
+    return JSONResponse(farewell(name, say))
 
 
 def _is_background(request: Request, fields: OllamaChat) -> bool:

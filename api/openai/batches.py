@@ -34,7 +34,7 @@ from tasks.jobs import new_batch_id
 
 router = APIRouter(prefix="/v1/batches", tags=["OpenAI"])
 
-_BATCH_ID = re.compile(r"batch_[0-9a-f]{24}")
+_BATCH_ID = re.compile(r"batch_[0-9a-f]{40}")
 
 
 @router.post(

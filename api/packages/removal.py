@@ -13,23 +13,18 @@ from pathlib import Path
 
 from redis.exceptions import RedisError
 
-from api import stock
 from api.context import Context
-from api.errors import Refusal, of_end
-from api.follow import Following
+from api.errors import Refusal
 from api.packages.copying import STAGING
 from api.packages.pulls import known
-from api.wait import whole
+from api.unloading import take_off
 from tasks import records
 from tasks.board import Model
-from tasks.cancel import cancel
-from tasks.events import Finished
 
 log = logging.getLogger("hearth.api")
 
 TRASH = ".trash-"
 """What the names of packages on their way out begin with."""
-_UNLOAD_S = 60.0
 _UNLISTED_S = 30.0
 _LOOK_S = 0.25
 _STALE_S = 7 * 86400.0
@@ -44,8 +39,7 @@ async def remove(shared: Context, owner: str, model: Model) -> None:
     """
     directory = _ours(shared, model)
     await _refuse_while_needed(shared, model)
-    if await _is_resident(shared, model):
-        await _unload(shared, owner, model)
+    if await take_off(shared, owner, model):
         await _refuse_while_needed(shared, model)
     try:
         await asyncio.to_thread(discard, directory)
@@ -98,28 +92,6 @@ async def _refuse_while_needed(shared: Context, model: Model) -> None:
         many = "1 job needs" if jobs == 1 else f"{jobs} jobs need"
         told = f"{many} '{model.id}': wait for them, or cancel them (GET /v1/jobs?model={model.id})"
         raise Refusal("model_busy", told, "model")
-
-
-async def _is_resident(shared: Context, model: Model) -> bool:
-    cards = await shared.board.cards()
-    return any(
-        resident.model == model.id for card in cards if card.residents for resident in card.residents.models
-    )
-
-
-async def _unload(shared: Context, owner: str, model: Model) -> None:
-    job = await stock.put(shared, owner, model, "unload")
-    entries = Following(shared, job.submission.id, renew=False)
-    try:
-        told = await asyncio.wait_for(whole(entries, lambda _: None), _UNLOAD_S)
-    except TimeoutError:
-        await cancel(shared.redis, job.submission.id, settings=shared.settings)
-        why = f"'{model.id}' could not be taken off the card within {_UNLOAD_S:.0f} s, and stays"
-        raise Refusal("model_busy", f"{why}: is the queue paused, or the card held?", "model") from None
-    if not isinstance(told.end, Finished):
-        problem = of_end(told.end)
-        why = f"'{model.id}' could not be taken off the card: {problem.message}"
-        raise Refusal(problem.code, why, "model")
 
 
 async def _unlisted(shared: Context, directory: Path) -> None:

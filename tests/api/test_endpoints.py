@@ -24,7 +24,7 @@ from tests.api.support import StandIn, ask, make
 TEXT = "/v1/completions"
 CHAT, IMAGES, RESPONSES = "/v1/chat/completions", "/v1/images/generations", "/v1/responses"
 HI = {"model": "tiny-chat", "input": "hi"}
-TERMS = Terms("anonymous", JobClass.BATCH, batch="batch_" + "0" * 24, custom_id="row 1")
+TERMS = Terms("anonymous", JobClass.BATCH, batch="batch_" + "0" * 40, custom_id="row 1")
 
 
 async def asked(shared: Context, body: dict[str, Any]) -> Asked:

@@ -80,9 +80,9 @@ async def _endpoint(owner: httpx.AsyncClient) -> str:
 
 JOB = (_picture_job, "job_" + "0" * 40)
 VECTORS = (_vectors, "job_" + "0" * 40)
-BATCH = (_batch, "batch_" + "0" * 24)
+BATCH = (_batch, "batch_" + "0" * 40)
 FILE = (_file, "file-" + "0" * 40)
-FILE_BATCH = (_file_batch, "batch_" + "0" * 24)
+FILE_BATCH = (_file_batch, "batch_" + "0" * 40)
 RESPONSE = (_response, "resp_" + "0" * 40)
 ENDPOINT = (_endpoint, "we_" + "0" * 24)
 

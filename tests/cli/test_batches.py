@@ -14,7 +14,7 @@ from cli.errors import CliError
 from tests.cli.server import Server
 
 Captured = pytest.CaptureFixture[str]
-ID = "batch_" + "0" * 24
+ID = "batch_" + "0" * 40
 BATCH: dict[str, Any] = {
     "id": ID,
     "endpoint": "/v1/completions",

@@ -14,6 +14,7 @@ import ollama
 import pytest
 import redis
 
+from api import unloading
 from api.packages import copying, removal, shelf
 from config.keyring import Keyring, Scope
 from config.settings import Settings
@@ -270,12 +271,30 @@ async def test_a_model_on_the_card_is_taken_off_first(
     async def resident(*_: object) -> bool:
         return True
 
-    monkeypatch.setattr(removal, "_is_resident", resident)
+    monkeypatch.setattr(unloading, "_is_resident", resident)
     deleting = asyncio.create_task(sdk.delete("mine"))
     job = await asyncio.to_thread(_unload_as_a_worker_does, settings, place)
     assert (job.action, job.model) == ("unload", "mine")
     assert (await deleting).status == "success"
     assert not place.exists()
+
+
+async def test_ollama_stop_takes_the_model_off_the_card(
+    sdk: Sdk, settings: Settings, monitor: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = put(settings.packages_dir, "mine")
+    await _listed(sdk, "mine:latest")
+    answer = await sdk.generate("mine", keep_alive=0)
+    assert (answer.done, answer.done_reason, answer.response) == (True, "unload", ""), "it was on no card"
+
+    async def resident(*_: object) -> bool:
+        return True
+
+    monkeypatch.setattr(unloading, "_is_resident", resident)
+    stopping = asyncio.create_task(sdk.chat("mine", keep_alive="0s"))
+    job = await asyncio.to_thread(_unload_as_a_worker_does, settings, place)
+    assert (job.action, job.model) == ("unload", "mine")
+    assert (await stopping).done_reason == "unload"
 
 
 def _unload_as_a_worker_does(settings: Settings, place: Path) -> ModelJob:
@@ -300,8 +319,8 @@ async def test_a_model_that_cannot_be_taken_off_the_card_stays(
     async def resident(*_: object) -> bool:
         return True
 
-    monkeypatch.setattr(removal, "_is_resident", resident)
-    monkeypatch.setattr(removal, "_UNLOAD_S", 0.1)
+    monkeypatch.setattr(unloading, "_is_resident", resident)
+    monkeypatch.setattr(unloading, "PATIENCE_S", 0.1)
     with pytest.raises(ollama.ResponseError, match="is the queue paused, or the card held"):
         await sdk.delete("mine")
     assert place.exists()
