@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Mapping
 from typing import Protocol
@@ -154,6 +155,8 @@ class JournalStream(Response):
     async def _attend(self) -> None:
         """Everything that is said because time has passed."""
         await self._say(self._waiting.first_words())
+        # Readers that came together would ask Redis together, once a second, and hold up everybody's tokens.
+        await asyncio.sleep(random.uniform(0.0, TICK_S))
         while True:
             await asyncio.sleep(TICK_S)
             try:

@@ -299,7 +299,7 @@ def test_a_wrong_setting_is_told_in_one_line(
 
 def test_a_body_that_waits_for_our_consent_is_refused_unsent(served: Served) -> None:
     head = (
-        "POST /v1/jobs HTTP/1.1\nHost: h\nContent-Type: application/json\n"
+        "POST /v1/jobs HTTP/1.1\nHost: localhost\nContent-Type: application/json\n"
         "Content-Length: 40000000\nExpect: 100-continue\n\n"
     )
     answer = _talk(served.url, head)
