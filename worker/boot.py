@@ -36,7 +36,8 @@ from worker.pool import BootError
 
 if TYPE_CHECKING:
     from hardware.card import Card, CardInfo
-    from worker.residency import Loader, Residency
+    from worker.loaded import Loader
+    from worker.residency import Residency
 
 log = logging.getLogger("hearth.card")
 

@@ -38,7 +38,8 @@ from tasks.jobs import (
 )
 from tests.worker import fake_models
 from tests.worker.fake_models import FILES, CountingModel, model
-from worker.residency import LoadedModel, Residency
+from worker.loaded import LoadedModel
+from worker.residency import Residency
 
 MIB = 2**20
 EPOCH = 7
