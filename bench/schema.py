@@ -1,7 +1,8 @@
 """``hearth bench schema``: answers bound to JSON schemas: do they validate, and what does a token cost?
 
-Random schemas, half of them answered by the demo model and half by logits without any sense, which look for
-every hole there is. What a mask costs is measured over a vocabulary as large as Qwen3's, made of syllables.
+Random schemas, half of them answered by the demo model, which may think before every second one, and half by
+logits without any sense, which look for every hole there is. What a mask costs is measured over a vocabulary
+as large as Qwen3's, made of syllables.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ from tasks.made import Made
 VOCAB = 151_936
 SCHEMAS = 500
 MOST_TOKENS = 400
+THOUGHTS = 100
+"""Tokens; thoughts that take longer are ended."""
 MASKS = 60
 """Schemas over the large vocabulary: each has some twenty tokens."""
 
@@ -46,6 +49,7 @@ class Outcome:
     schema: dict[str, Any]
     text: str
     stopped: bool
+    thought: bool = False
 
     @property
     def is_valid(self) -> bool:
@@ -66,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     spent = mask_ms(options.seed)
     figures = {
         "schemas": len(outcomes),
+        "thought": sum(outcome.thought for outcome in outcomes),
         "stopped": len(stopped),
         "valid": sum(outcome.is_valid for outcome in stopped),
         "mask_ms_per_token": float(np.mean(spent)),
@@ -83,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _rows(figures: dict[str, Any]) -> list[Row]:
     asked, stopped, valid = figures["schemas"], figures["stopped"], figures["valid"]
     return [
+        Row("answers behind thoughts", figures["thought"], f"of {asked}"),
         Row("answers that ended by themselves", stopped, f"of {asked}", "≥ 99 %", stopped >= 0.99 * asked),
         Row("of these valid", valid, f"of {stopped}", "all", valid == stopped),
         at_most("a mask over 151,936 tokens, mean", figures["mask_ms_per_token"], "ms", 1.0),
@@ -159,24 +165,32 @@ def answered(count: int, seed: int) -> Iterator[Outcome]:
             if number % 2:
                 yield by_chance(schema, vocabulary, np.random.default_rng(number))
             else:
-                yield _by_model(schema, model, number)
+                yield _by_model(schema, model, number, Thinking(number % 4 == 0, THOUGHTS))
         model.close()
         card.close()
 
 
-def _by_model(schema: dict[str, Any], model: LoadedModel, seed: int) -> Outcome:
+def _by_model(schema: dict[str, Any], model: LoadedModel, seed: int, thinking: Thinking) -> Outcome:
     submission = Submission(new_job_id(), "bench", JobClass.CHAT, 0)
     job = ChatJob(
         submission,
         "demo",
-        (Message("user", "Answer with JSON."),),
+        (Message("user", _question(seed) if thinking.is_on else "Answer with JSON."),),
         Sampling(seed, max_tokens=MOST_TOKENS, temperature=1.0),
-        thinking=Thinking(False),
+        thinking=thinking,
         json_schema=json.dumps(schema),
     )
     *deltas, end = model.stream(job, [], NoSignals())
     assert isinstance(end, Finished)
-    return Outcome(schema, Made.of(deltas).text, end.reason is FinishReason.STOP)
+    made = Made.of(deltas)
+    return Outcome(schema, made.text, end.reason is FinishReason.STOP, bool(made.reasoning))
+
+
+def _question(number: int) -> str:
+    """What the demo model thinks about; some words are beyond it, and it ends its turn in mid-thought."""
+    if number % 8:
+        return f"Spell {'lamp' * (1 + number % 3)}{number} backwards."
+    return f"What is {number + 10} + {2 * number + 7}?"
 
 
 def by_chance(schema: dict[str, Any], vocabulary: Vocabulary, chance: np.random.Generator) -> Outcome:

@@ -13,7 +13,7 @@ from models.llm.choose import Chooser
 from models.llm.constraint import Constraint
 from models.llm.geometry import Geometry
 from models.llm.guide import Guide
-from models.llm.markup import END_OF_THOUGHTS, OPEN_THOUGHTS, Markup
+from models.llm.markup import CLOSE_THOUGHTS, END_OF_THOUGHTS, OPEN_THOUGHTS, Markup
 from models.llm.reply import Reply
 from models.llm.template import ChatTokenizer, Prompt
 from tasks.errors import ContextTooLong, Unsupported
@@ -34,6 +34,7 @@ class Answer:
         yield from answer.finish()
 
     A call that is required begins as given tokens, and leaves no room for thoughts: those are switched off.
+    An answer that is bound cannot end within its thoughts: what ends the turn there ends only them.
     """
 
     def __init__(
@@ -127,11 +128,14 @@ class Answer:
         given = self._guide.next(self._reply)
         self._is_given = given is not None
         if given is not None:
-            self._score = self._chooser.given(given)
-            return given
+            return self._give(given)
         allowed = self._constraint.allowed() if self._constraint and self._is_bound else None
         token, self._score = self._chooser.choose(logits, allowed)
-        return None if token in self._stop_ids else token
+        if token not in self._stop_ids:
+            return token
+        if self._constraint is None or not self._reply.is_thinking:
+            return None
+        return self._give(self._guide.leave_thoughts())
 
     def tell(self, token: int) -> Iterator[Delta]:
         """Take the token that was chosen; what may be told now."""
@@ -146,6 +150,10 @@ class Answer:
     def finish(self) -> Iterator[Delta]:
         """What was kept back, when nothing follows."""
         yield from self._reply.finish()
+
+    def _give(self, token: int) -> int:
+        self._score = self._chooser.given(token)
+        return token
 
     @property
     def _is_bound(self) -> bool:
@@ -194,8 +202,9 @@ class _Plan:
             calls_once=job.calls_once,
         )
         closing = tokenizer.encode(END_OF_THOUGHTS) if self._thinks else []
+        mark = tokenizer.encode(CLOSE_THOUGHTS) if self._thinks else []
         beginning = self._beginning(closing)
-        self.guide = Guide(beginning, closing, self._budget())
+        self.guide = Guide(beginning, closing, self._budget(), mark)
 
     def constraint(self, vocab: int) -> Constraint | None:
         """What the answer is bound to, if it is; thoughts may come before it where they are wanted."""

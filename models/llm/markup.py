@@ -110,6 +110,10 @@ class Lexer:
     def is_thinking(self) -> bool:
         return self._mode in (_Mode.INTO_THOUGHTS, _Mode.THOUGHTS)
 
+    @property
+    def is_leaving_thoughts(self) -> bool:
+        return self.is_thinking and overlap(self._rest, CLOSE_THOUGHTS) > 0
+
     def feed(self, text: str) -> None:
         self._rest += text
         self._run(final=False)

@@ -71,6 +71,11 @@ class Reply:
         return self._lexer.is_thinking
 
     @property
+    def is_leaving_thoughts(self) -> bool:
+        """What came last may be the first half of the mark that ends the thoughts."""
+        return self._lexer.is_leaving_thoughts
+
+    @property
     def calls(self) -> int:
         """Calls made so far."""
         return self._lexer.calls

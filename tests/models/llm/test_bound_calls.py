@@ -116,6 +116,17 @@ def test_a_strict_function_is_bound_also_where_nothing_must_be_called(
     assert made.text
 
 
+def test_who_ends_the_turn_within_the_thoughts_may_still_call(tokenizer: ChatTokenizer) -> None:
+    opening = tokenizer.single("<tool_call>")
+    assert opening is not None
+    thoughts = [*tokenizer.encode("<think>hm"), min(tokenizer.stop_ids)]
+    likes = {**dict(enumerate(thoughts)), len(thoughts): opening}
+    asked = replace(job(replace(LAMPS, strict=True), calls_once=True), thinking=Thinking(True))
+    made = Made.of(Senseless(tokenizer, asked, likes).run())
+    check(made)
+    assert (made.reasoning, made.text, len(made.calls)) == ("hm", "", 1)
+
+
 @pytest.mark.parametrize("calls", [True, False])
 @pytest.mark.parametrize("seed", range(4))
 def test_an_answer_of_some_form_is_either_that_or_a_call(

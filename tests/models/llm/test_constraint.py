@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 from itertools import islice
@@ -136,3 +137,60 @@ def test_a_limit_may_cut_the_text_short(tokenizer: ChatTokenizer) -> None:
 def test_what_cannot_be_followed_is_refused_before_the_card_is_touched(tokenizer: ChatTokenizer) -> None:
     with pytest.raises(Unsupported, match="cannot be followed"):
         Constraint(grammar_of('{"type": "objekt"}'), tokenizer.vocabulary(tokenizer.size))
+
+
+def in_pieces(tokenizer: ChatTokenizer) -> ChatTokenizer:
+    """The same, but the mark that ends thoughts is no token of its own, and the template opens them."""
+    inner = copy.deepcopy(tokenizer._tokenizer)
+    inner.chat_template += "{{ '<think>\n' }}"
+    parts = json.loads(inner._tokenizer.to_str())
+    parts["added_tokens"] = [each for each in parts["added_tokens"] if each["content"] != "</think>"]
+    inner._tokenizer = type(inner._tokenizer).from_str(json.dumps(parts))
+    return ChatTokenizer(inner, tokenizer.stop_ids)
+
+
+def weary(tokenizer: ChatTokenizer, job: ChatJob, thoughts: str) -> Senseless:
+    """Says ``thoughts``, ends its turn within them, and behind them says whatever comes."""
+    said = [*tokenizer.encode(thoughts), min(tokenizer.stop_ids)]
+    return Senseless(tokenizer, job, dict(enumerate(said)))
+
+
+@pytest.mark.parametrize("thoughts", ["<think>", "<think>\nhm", "<think>\nhm\n", "<think>a <", "<think>a </"])
+def test_who_ends_the_turn_within_the_thoughts_ends_only_these(
+    tokenizer: ChatTokenizer, thoughts: str
+) -> None:
+    job = bound(PERSON, Thinking(True))
+    model = weary(tokenizer, job, thoughts)
+    made = Made.of(model.run())
+    jsonschema.validate(json.loads(made.text), PERSON)
+    assert made.reasoning == thoughts.removeprefix("<think>").strip()
+    assert model.answer.reason is FinishReason.STOP
+    assert tokenizer.decode(model.answer.told).startswith(f"{thoughts}</think>{{")
+
+
+def test_an_answer_that_is_free_may_end_within_its_thoughts(tokenizer: ChatTokenizer) -> None:
+    job = replace(bound(PERSON, Thinking(True)), json_schema=None)
+    made = Made.of(weary(tokenizer, job, "<think>hm").run())
+    assert (made.reasoning, made.text) == ("hm", "")
+
+
+@pytest.mark.parametrize(
+    ("is_one", "budget"),
+    [(True, None), (True, 7), (False, None), *((False, budget) for budget in range(4, 9))],
+)
+def test_thoughts_that_ended_the_turn_are_ended_again_behind_any_cut(
+    tokenizer: ChatTokenizer, is_one: bool, budget: int | None
+) -> None:
+    """Also where their budget is used up within the mark that ends them, if that is several tokens."""
+    own = tokenizer if is_one else in_pieces(tokenizer)
+    assert (own.single("</think>") is not None) == is_one
+    thoughts = "<think>\nwell" if is_one else "well\n"
+    job = bound(PERSON, Thinking(True, budget))
+    whole = weary(own, job, thoughts)
+    told = whole.run()
+    jsonschema.validate(json.loads(Made.of(told).text), PERSON)
+    for cut in range(len(told) + 1):
+        again = weary(own, job, thoughts)
+        rest = Made.of(again.run(list(Made.of(told[:cut]).token_ids)))
+        assert again.answer.told == whole.answer.told
+        assert Made.of(told[:cut]).text + rest.text == Made.of(told).text
