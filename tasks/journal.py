@@ -11,7 +11,7 @@ import logging
 import re
 import time
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -25,11 +25,11 @@ from tasks import events, keys, records, scripts
 from tasks.connection import AWAY, replies
 from tasks.events import Event, Preview
 from tasks.jobs import JobId
+from tasks.lanes import START, Follower, Lane, Lanes, places
 from tasks.made import Made
 
 log = logging.getLogger("hearth.tasks.journal")
 
-START = "0-0"
 _BLOCK_MS = 2000
 """How long one read waits; below the socket's timeout."""
 _NEWEST = 8
@@ -40,8 +40,6 @@ _GATHER_S = 0.002
 """While events come thick, a read waits this long for more to share its cost."""
 _RETRY_S = 0.2
 _STREAM_ID = re.compile(r"\d{1,20}-\d{1,20}")
-
-Position = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,54 +86,30 @@ def _entry(item: Any) -> Entry:
     return Entry(item[0].decode(), events.decode(item[1][b"e"]))
 
 
-def _position(stream_id: str) -> Position:
-    ms, _, number = stream_id.partition("-")
-    return int(ms), int(number)
-
-
 _LOOK = None
 """Told to a follower: the record may know more than the journal does."""
 
 
-@dataclass(slots=True, eq=False)
-class _Follower:
-    """Somebody's place in a journal. The hub puts entries, the generator takes them."""
-
-    job_id: str
-    after: str
-    renew: bool
-    inbox: asyncio.Queue[Entry | ValueError | None] = field(default_factory=asyncio.Queue)
-
-    def take(self, entries: list[Entry]) -> None:
-        reached = _position(self.after)
-        for entry in entries:
-            # Another follower of this journal may be further back, so that what we know comes again.
-            if _position(entry.id) > reached:
-                self.inbox.put_nowait(entry)
-                self.after = entry.id
-
-
 class Journals:
-    """All the journals that this process follows, over one connection.
+    """All the journals that this process follows, over two connections (see ``tasks.lanes``).
 
-    One loop reads every followed stream in one blocking command and hands the events out; a new follower ends
-    the running read by a word in the stream ``WAKE``. After an outage it goes on where it was.
+    A loop reads every followed stream of its lane in one blocking command and hands the events out; who joins
+    ends the running read by a word in the lane's stream ``wake``. After an outage it goes on where it was.
     """
 
     def __init__(self, client: redis.asyncio.Redis, settings: Settings | None = None) -> None:
         self._redis: Any = client
         queue = (settings or read_settings()).queue
         self._reader_ttl_s = queue.reader_ttl_s
-        self._followers: dict[str, list[_Follower]] = {}
+        self._lanes = Lanes(Lane(keys.WAKE), Lane(keys.WAKE_QUIET))
         self._left: set[str] = set()
-        self._someone = asyncio.Event()
         self._tidy = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._woken = START
 
     async def start(self) -> None:
         self._tasks = [
-            asyncio.create_task(self._read_for_ever(), name="journals-read"),
+            asyncio.create_task(self._read_for_ever(self._lanes.lively), name="journals-read"),
+            asyncio.create_task(self._read_for_ever(self._lanes.quiet), name="journals-wait"),
             asyncio.create_task(self._keep_for_ever(), name="journals-keep"),
         ]
 
@@ -160,7 +134,7 @@ class Journals:
     @property
     def following(self) -> int:
         """How many followers there are now."""
-        return sum(len(group) for group in self._followers.values())
+        return sum(len(group.followers) for group in self._lanes.groups.values())
 
     async def follow(
         self, job_id: JobId | str, after: str | None = None, *, renew: bool = False
@@ -177,21 +151,21 @@ class Journals:
         after = after or START
         if _STREAM_ID.fullmatch(after) is None:
             raise ValueError(f"{after!r} is not the id of a journal's entry")
-        follower = _Follower(str(job_id), after, renew)
+        follower = Follower(str(job_id), after, renew)
         rest = await self._rest_of_ended(follower.job_id, after)
         if rest is not None:
             for entry in rest:
                 yield entry
             return
-        self._add(follower)
+        lane = self._add(follower)
         try:
-            await self._redis_wake()
+            await self._wake(lane)
             async for entry in self._live(follower):
                 yield entry
         finally:
             self._remove(follower)
 
-    async def _live(self, follower: _Follower) -> AsyncIterator[Entry]:
+    async def _live(self, follower: Follower) -> AsyncIterator[Entry]:
         last = follower.after
         while True:
             entry = await follower.inbox.get()
@@ -229,60 +203,52 @@ class Journals:
         ending = record.ending()
         return [] if ending is None or after == made_up else [Entry(made_up, ending)]
 
-    def _add(self, follower: _Follower) -> None:
-        self._followers.setdefault(follower.job_id, []).append(follower)
+    def _add(self, follower: Follower) -> Lane:
+        lane = self._lanes.add(follower)
         self._left.discard(follower.job_id)
-        self._someone.set()
         if follower.renew:
             self._tidy.set()
+        return lane
 
-    def _remove(self, follower: _Follower) -> None:
-        group = self._followers[follower.job_id]
-        group.remove(follower)
-        if follower.renew and not any(other.renew for other in group):
+    def _remove(self, follower: Follower) -> None:
+        group = self._lanes.remove(follower)
+        if follower.renew and not any(other.renew for other in group.followers):
             self._left.add(follower.job_id)
             self._tidy.set()
-        if not group:
-            del self._followers[follower.job_id]
-        if not self._followers:
-            self._someone.clear()
 
-    async def _redis_wake(self) -> None:
-        # Without it the loop takes up the new follower with its next read.
+    async def _wake(self, lane: Lane) -> None:
+        # Without it the loop takes up what is new in its lane with its next read.
         with contextlib.suppress(*AWAY, RedisError):
-            await scripts.run_async(self._redis, "wake")
+            await scripts.run_async(self._redis, "wake", lane.wake)
 
-    async def _read_for_ever(self) -> None:
+    async def _read_for_ever(self, lane: Lane) -> None:
         while True:
-            await self._someone.wait()
+            await lane.someone.wait()
             try:
-                busy = await self._read_once()
+                busy = await self._read_once(lane)
             except (*AWAY, RedisError) as error:
                 log.warning("journals wait for Redis: %s", error)
-                # A Redis that lost its data counts WAKE anew.
-                self._woken = START
+                # A Redis that lost its data counts anew who was woken.
+                lane.woken = START
                 await asyncio.sleep(_RETRY_S)
             else:
                 if busy:
                     await asyncio.sleep(_GATHER_S)
 
-    async def _read_once(self) -> bool:
+    async def _read_once(self, lane: Lane) -> bool:
         """One read and what came of it; True when several streams had news: more is about to come."""
         # Whoever joins while this read is under way may be further back than it began: the next one is his.
-        groups = {job_id: tuple(group) for job_id, group in self._followers.items()}
-        places = {
-            keys.journal(job_id): min((one.after for one in group), key=_position)
-            for job_id, group in groups.items()
-        }
-        reply = await self._redis.xread({keys.WAKE: self._woken, **places}, count=_BATCH, block=_BLOCK_MS)
+        groups = {job_id: tuple(group.followers) for job_id, group in lane.groups.items()}
+        begin = {keys.journal(job_id): after for job_id, after in places(groups).items()}
+        reply = await self._redis.xread({lane.wake: lane.woken, **begin}, count=_BATCH, block=_BLOCK_MS)
         prefix = len(keys.journal(""))
-        told = 0
+        told: list[str] = []
         for name, items in reply or ():
             stream = name.decode()
-            if stream == keys.WAKE:
-                self._woken = items[-1][0].decode()
+            if stream == lane.wake:
+                lane.woken = items[-1][0].decode()
                 continue
-            told += 1
+            told.append(stream[prefix:])
             group = groups[stream[prefix:]]
             try:
                 entries = [_entry(item) for item in items]
@@ -293,7 +259,11 @@ class Journals:
                 continue
             for follower in group:
                 follower.take(entries)
-        return told > 0 and len(self._followers) > 1
+        if self._lanes.heard(told):
+            await self._wake(self._lanes.lively)
+        if self._lanes.settle():
+            await self._wake(self._lanes.quiet)
+        return bool(told) and len(lane.groups) > 1
 
     async def _keep_for_ever(self) -> None:
         """Renew the readers' keys, drop those of who left, and have the records looked at now and then."""
@@ -318,7 +288,9 @@ class Journals:
     async def _keep_readers(self) -> None:
         left, self._left = self._left, set()
         read = [
-            job_id for job_id, group in self._followers.items() if any(follower.renew for follower in group)
+            job_id
+            for job_id, group in self._lanes.groups.items()
+            if any(follower.renew for follower in group.followers)
         ]
         if not left and not read:
             return
@@ -331,6 +303,6 @@ class Journals:
             raise
 
     def _look_at_records(self) -> None:
-        for group in self._followers.values():
-            for follower in group:
+        for group in self._lanes.groups.values():
+            for follower in group.followers:
                 follower.inbox.put_nowait(_LOOK)

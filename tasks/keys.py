@@ -71,6 +71,8 @@ ALIVE = PREFIX + "alive"
 """HASH batch → its announced jobs that are queued or running."""
 WAKE = PREFIX + "wake"
 """STREAM: API processes write here to end their own blocking read when a new reader comes."""
+WAKE_QUIET = PREFIX + "wake:quiet"
+"""The same for the read of journals where nothing happens."""
 
 
 def job(job_id: JobId | str) -> str:

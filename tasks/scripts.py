@@ -38,7 +38,6 @@ _KEYS = {
     "pauses": keys.PAUSES,
     "cards": keys.CARDS,
     "clock": keys.CLOCK,
-    "wake": keys.WAKE,
     "documents": keys.DOCUMENTS,
     "document_bytes": keys.DOCUMENT_BYTES,
     "bulks": keys.BULKS,

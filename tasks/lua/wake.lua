@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Ends the blocking read of every process that follows journals: one of them has a new follower.
--- keys: wake
--- args: none
+-- Ends a blocking read of every process that follows journals: there is something new in its lane.
+-- keys: those of the lanes
+-- args: 1 the lane's key
 -- reply: nothing
-redis.call('XADD', K.wake, 'MAXLEN', 16, '*', 'w', '')
+redis.call('XADD', ARGV[1], 'MAXLEN', 16, '*', 'w', '')

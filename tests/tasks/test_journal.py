@@ -13,7 +13,7 @@ import redis.asyncio
 
 from config.groups import QueueSettings
 from config.settings import Settings, read_settings
-from tasks import app, events, journal, keys
+from tasks import app, events, journal, keys, lanes
 from tasks.cancel import cancel
 from tasks.claim import claimed
 from tasks.connection import connect, connect_async
@@ -66,6 +66,24 @@ async def test_many_followers_of_many_jobs_share_one_reader(
     for entries in await asyncio.wait_for(asyncio.gather(*following), 30):
         assert journal.text(entries) == "ab"
         assert events.is_terminal(entries[-1].event)
+
+
+async def test_journals_that_fall_silent_are_waited_for_apart_and_come_back(
+    journals: Journals, accept: Accept, owner: Owner, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "FEW", 1)
+    monkeypatch.setattr(lanes, "SILENT_S", 0.0)
+    batch = [await accept() for _ in range(8)]
+    following = [asyncio.create_task(_all(journals, job)) for job in batch for _ in range(2)]
+    await _following(journals, 16)
+    await auntil(lambda: len(journals._lanes.quiet.groups) >= 7)
+    for job in batch:
+        await asyncio.to_thread(run_to_end, job, owner, *(delta(f"{i} ", i) for i in range(20)))
+    told = await asyncio.wait_for(asyncio.gather(*following), 30)
+    for job, entries in zip([job for job in batch for _ in range(2)], told, strict=True):
+        assert len(entries) == len(journal_of(store, job))
+        assert journal.token_ids(entries) == tuple(range(20)), "each once, in order, whatever lane it came by"
+    assert journals.following == 0
 
 
 async def test_a_reader_goes_on_behind_the_last_event_it_has_seen(
