@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 
 from api.errors import Refusal
-from tasks import board, keys, pauses
+from tasks import board, keys, pauses, records
 from tasks.board import Catalog, Ease, Heartbeat, Hold, Model, Residents, Telemetry
 from tasks.errors import ModelUnusable, NotReady, UnknownModel
 from tasks.outlook import Outlook, outlook
@@ -48,7 +48,11 @@ class Board:
         self._pauses_read_s = float("-inf")
         self._outlook = Outlook(0.0, {})
         self._outlook_read_s = float("-inf")
+        self._places: dict[str, int | None] = {}
+        self._places_read_s = float("-inf")
+        self._asked_for: set[str] = set()
         self._reading = asyncio.Lock()
+        self._placing = asyncio.Lock()
         self._looking = asyncio.Lock()
 
     async def catalog(self) -> Catalog:
@@ -92,9 +96,22 @@ class Board:
                 self._outlook_read_s = time.monotonic()
             return self._outlook
 
+    async def place(self, job_id: str) -> int | None:
+        """As ``records.position``, up to a second old: all who ask again and again are asked for at once."""
+        self._asked_for.add(job_id)
+        async with self._placing:
+            is_old = time.monotonic() - self._places_read_s > 2 * _FRESH_S
+            if is_old or job_id not in self._places:
+                ids = list(self._asked_for) if is_old else [job_id]
+                told = dict(zip(ids, await records.positions(self._redis, ids), strict=True))
+                if is_old:
+                    self._places, self._asked_for, self._places_read_s = {}, set(), time.monotonic()
+                self._places.update(told)
+            return self._places[job_id]
+
     def forget(self) -> None:
         """Pauses or the queue were just changed through us: the next answer is a fresh one."""
-        self._pauses_read_s = self._outlook_read_s = float("-inf")
+        self._pauses_read_s = self._outlook_read_s = self._places_read_s = float("-inf")
 
     async def _read_cards(self) -> tuple[CardFacts, ...]:
         names = await self._redis.smembers(keys.CARDS)

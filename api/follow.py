@@ -122,7 +122,15 @@ async def place_of(context: Context, job_id: str) -> int | None:
     Who stands behind others is asked for in the forecast: a job of a model on the card may be served before
     an older one of another model.
     """
-    place = await records.position(context.redis, job_id)
+    return await _in_order(context, job_id, await records.position(context.redis, job_id))
+
+
+async def place_lately(context: Context, job_id: str) -> int | None:
+    """The same, up to a second old: for who tells it again and again, which hundreds may do at once."""
+    return await _in_order(context, job_id, await context.board.place(job_id))
+
+
+async def _in_order(context: Context, job_id: str, place: int | None) -> int | None:
     if place is None or place == 1:
         return place
     found = (await context.board.outlook(job_id)).jobs.get(job_id)

@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 from api.board import CardFacts
 from api.context import Context
 from api.errors import Problem, shutting_down
-from api.follow import Chorus, Following, Part, place_of
+from api.follow import Chorus, Following, Part, place_lately
 from api.request_id import problem_of
 from tasks import keys, pauses
 from tasks.board import Hold
@@ -189,6 +189,7 @@ class _Waiting:
         self._voice = voice
         self._is_queued = True
         self._first = first
+        self._queue: str | None = None
         self._told = b""
         self._told_s = time.monotonic()
 
@@ -210,7 +211,7 @@ class _Waiting:
     async def words(self) -> bytes:
         if not self._is_queued:
             return b""
-        place = await place_of(self._context, self._job_id)
+        place = await place_lately(self._context, self._job_id)
         words = b"" if place is None else self._place(place)
         held = await self._hold()
         if held is not None:
@@ -231,8 +232,10 @@ class _Waiting:
         stopped = await self._context.board.pauses()
         if not stopped:
             return None
-        queue = await self._context.redis.hget(keys.job(self._job_id), "queue")
-        pause = pauses.over(queue.decode(), stopped) if isinstance(queue, bytes) else None
+        if self._queue is None:  # it never changes
+            found = await self._context.redis.hget(keys.job(self._job_id), "queue")
+            self._queue = found.decode() if isinstance(found, bytes) else None
+        pause = None if self._queue is None else pauses.over(self._queue, stopped)
         return None if pause is None else pause.hold
 
     def _remember(self, words: bytes) -> bytes:
