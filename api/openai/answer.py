@@ -143,15 +143,20 @@ class ChunkVoice(SseVoice):
         return text + words.encode() + DONE
 
     async def _opening(self, choice: int) -> str:
-        """The chunk that names the role, once, before the choice's first other one."""
-        if choice in self._opened:
+        """The chunk that names the role, once, before the choice's first other one.
+
+        Those of the choices before it come first: OpenAI's SDK cannot read a stream that begins with another
+        choice than the first.
+        """
+        unopened = [each for each in range(choice + 1) if each not in self._opened]
+        if not unopened:
             return ""
-        self._opened.add(choice)
+        self._opened.update(unopened)
         if not self._head:
             common = await self._answer.common("chat.completion.chunk")
             fields = json.dumps(common, separators=(",", ":"))[:-1]
             self._head = f'data: {fields},"choices":'
-        return self._chunk(choice, '{"role":"assistant","content":""}', "null")
+        return "".join(self._chunk(each, '{"role":"assistant","content":""}', "null") for each in unopened)
 
     def _id(self, entry_id: str) -> str:
         return f"id: {entry_id}\n" if len(self._answer.jobs) == 1 else ""

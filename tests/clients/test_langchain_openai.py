@@ -167,5 +167,5 @@ def test_errors_are_the_sdks_own(chat: Chat, model: ChatOpenAI) -> None:
     assert long.value.code == "context_length_exceeded"
     with pytest.raises(openai.NotFoundError):
         model.bind(model="gpt-5").invoke("hi")
-    with pytest.raises(openai.BadRequestError):
-        chat(n=2).invoke("hi")
+    with pytest.raises(openai.BadRequestError, match="at most 8 answers"):
+        chat(n=9).invoke("hi")

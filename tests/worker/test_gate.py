@@ -93,7 +93,7 @@ def test_the_facts_are_the_catalogs_queues_the_pauses_and_the_waiting(
     store.zadd(keys.queue("chat.m"), {"job_2": 7, "job_1": 5})
     reader.read(CARD)
     facts = reader.read(CARD)  # the queues found by the first look are asked for by the second
-    assert facts.queues == {"chat.m", "image.m", "batch.m", "batch.gone"}
+    assert facts.queues == {"priority.m", "chat.m", "image.m", "batch.m", "batch.gone"}
     assert facts.paused == {"image.m"}
     assert facts.held is None
     assert facts.oldest_ready_ms == {"chat.m": 5}

@@ -322,7 +322,7 @@ async def test_two_clerks_end_a_batch_once(
     async with client_of(settings) as client, client_of(settings) as other:
         for batch in [await submit(client, lines(*[ask(f"say {n}") for n in range(20)])) for _ in range(3)]:
             ended = await reached(other, batch, *ENDS)
-            assert ended["status"] == "completed"
+            assert ended["status"] == "completed", ended
             told = await answers(client, ended["output_file_id"])
             assert [
                 each["response"]["body"]["choices"][0]["message"]["content"] for each in told.values()
@@ -379,7 +379,7 @@ def killed_while_reading(settings: Settings, fifo: Path) -> None:
         return True
 
     try:
-        until(is_read, 15)
+        until(is_read, 40)
     finally:
         served.process.kill()
         served.process.wait()

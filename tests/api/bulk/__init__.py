@@ -1,0 +1,1 @@
+"""Files and batches, over a Redis of their own."""
