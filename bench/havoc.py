@@ -47,6 +47,7 @@ class Havoc:
         self._state = CardState.open(data_dir / "card")
         self._chance = random.Random(seed)
         self._losses_left = most_losses
+        self._left: list[str] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self.tally = Tally()
@@ -62,7 +63,7 @@ class Havoc:
 
     def _work(self) -> None:
         while not self._stop.wait(self._chance.uniform(*_PAUSE_S)):
-            what = self._chance.choice(KILLS + FAULTS)
+            what = self._next()
             if what == "lost" and self._losses_left == 0:
                 what = "child"
             self.tally.blows.append(Blow(what, time.time()))
@@ -70,6 +71,13 @@ class Havoc:
                 self._kill(what)
             else:
                 self._break(what)
+
+    def _next(self) -> str:
+        """Each kind as often as every other, in an order of chance: few blows, too, are of all kinds."""
+        if not self._left:
+            self._left = [*KILLS, *FAULTS]
+            self._chance.shuffle(self._left)
+        return self._left.pop()
 
     def _kill(self, name: str) -> None:
         victim = self._find(name)

@@ -10,6 +10,7 @@ from typing import Any
 from cli.client import Client
 from cli.errors import JOB_FAILED, CliError
 from cli.follow import End, follow
+from cli.interrupt import holding_interrupts
 from cli.output import dim, print_json
 
 Messages = list[dict[str, Any]]
@@ -72,12 +73,14 @@ def ask(client: Client, request: dict[str, Any], manner: Manner) -> End:
     """
     voice = Voice(manner)
     try:
-        job = client.post("/v1/jobs", {"kind": "chat", **request})
+        with holding_interrupts() as held:
+            job = client.post("/v1/jobs", {"kind": "chat", **request})
     except KeyboardInterrupt:
         raise Interrupted("") from None
     for warning in job["warnings"]:
         sys.stderr.write(f"note: {warning}\n")
     try:
+        held.release()
         end = follow(client, job["id"], say=voice.say, think=_thinker(voice))
     except KeyboardInterrupt:
         voice.hush()

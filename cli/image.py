@@ -12,6 +12,7 @@ from cli.client import Client
 from cli.errors import JOB_FAILED, CliError
 from cli.files import Place, save_all
 from cli.follow import follow, silently
+from cli.interrupt import holding_interrupts
 from cli.output import print_json
 
 _MOST_BYTES = 20 * 1024 * 1024
@@ -42,11 +43,13 @@ def image(client: Client, wish: Wish, place: Place, *, as_json: bool) -> int:
     """
     place = replace(place, many=wish.options.get("n", 1) > 1, is_quiet=as_json)
     place.check()
-    answer = client.post("/v1/jobs", wish.request())
+    with holding_interrupts() as held:
+        answer = client.post("/v1/jobs", wish.request())
     jobs: list[dict[str, Any]] = answer["data"] if answer["object"] == "list" else [answer]
     for warning in jobs[0]["warnings"]:
         sys.stderr.write(f"note: {warning}\n")
     try:
+        held.release()
         drawn = [_one(client, job, place, _label(number, len(jobs))) for number, job in enumerate(jobs, 1)]
     except KeyboardInterrupt:
         # The last ones first, so that none of them begins when the running one makes room.

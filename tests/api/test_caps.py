@@ -125,10 +125,10 @@ CAPS: dict[str, tuple[int, Units, int, str]] = {
 }
 """For each setting: a value for it, a request of so many units, and what one unit too many is told."""
 ELSEWHERE = {
-    "limits.batch_lines": "test_bulk.py",
-    "limits.batches_per_key": "test_bulk.py",
-    "limits.files_bytes": "test_files.py",
-    "limits.files_per_key": "test_files.py",
+    "limits.batch_lines": "bulk/test_bulk.py",
+    "limits.batches_per_key": "bulk/test_bulk.py",
+    "limits.files_bytes": "bulk/test_files.py",
+    "limits.files_per_key": "bulk/test_files.py",
     "limits.wait_s": "test_caps.py",
 }
 """Settings whose test needs more than one request, and where it is: there it says the setting's name."""

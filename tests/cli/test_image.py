@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,34 @@ def test_interrupting_cancels_all_that_were_asked_for(server: Server) -> None:
         f"/v1/jobs/{job_id(2)}/cancel",
         f"/v1/jobs/{job_id(1)}/cancel",
     ]
+
+
+def test_interrupting_while_they_are_asked_for_cancels_what_was_accepted(server: Server) -> None:
+    two = [picture_job(number, "queued", batch="batch_1") for number in (1, 2)]
+
+    def accept(_: httpx.Request) -> httpx.Response:
+        signal.raise_signal(signal.SIGINT)  # the jobs are there, and nobody has been told their ids
+        return httpx.Response(202, json={"object": "list", "data": two})
+
+    server.routes["POST /v1/jobs"] = accept
+    with pytest.raises(KeyboardInterrupt):
+        draw(server, n=2)
+    assert [request.url.path for request in server.asked[-2:]] == [
+        f"/v1/jobs/{job_id(2)}/cancel",
+        f"/v1/jobs/{job_id(1)}/cancel",
+    ]
+
+
+def test_a_second_interrupt_does_not_wait_for_a_server_that_does_not_answer(server: Server) -> None:
+    def hang(_: httpx.Request) -> httpx.Response:
+        for _number in range(2):
+            signal.raise_signal(signal.SIGINT)
+        raise AssertionError("it goes on after the second one")
+
+    server.routes["POST /v1/jobs"] = hang
+    with pytest.raises(KeyboardInterrupt):
+        draw(server, n=2)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_when_the_server_knows_how_long_it_takes_it_is_said(
