@@ -1,7 +1,7 @@
 """What the API costs those who only look, and what those who only listen cost it.
 
-Metadata: 32 chats are streamed and 64 jobs wait, on a card that works without a pause; meanwhile another
-process asks for the lists of models and for the health, again and again on one connection each.
+Metadata: 64 chats are streamed, of which 32 are to be left at the end, and 64 jobs wait; another process asks
+for the lists of models and for the health, again and again on one connection.
 Listeners: 200 readers of jobs that wait in a paused queue. What the API's process has grown by is theirs, and
 a chat's first token is to come as soon as without them.
 """
@@ -41,7 +41,7 @@ ENVIRONMENT = {
 NUMBERS = {"type": "array", "items": {"type": "integer"}, "minItems": 400}
 """The form of an answer that goes on for long."""
 ROUNDS = 4
-_PAUSE_S = 0.01
+_PAUSE_S = 0.004
 """Between two questions of one asker: a browser that polls is slower by far."""
 
 
@@ -61,7 +61,7 @@ class Found:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = arguments(__doc__ or "")
     parser.add_argument("--questions", type=int, default=1000, help="of each kind of metadata")
-    parser.add_argument("--streams", type=int, default=32)
+    parser.add_argument("--streams", type=int, default=64, help="at first; 32 are to be left at the end")
     parser.add_argument("--jobs", type=int, default=64, help="that wait meanwhile")
     parser.add_argument("--readers", type=int, default=200, help="of jobs that do not move")
     parser.add_argument("--tokens", type=int, default=40, help="first tokens, with and without readers each")
