@@ -16,7 +16,7 @@ from typing import Any, Protocol
 START = "0-0"
 FEW = 16
 """So many journals cost nothing worth a second lane."""
-SILENT_S = 3.0
+SILENT_S = 1.0
 """A journal without news for so long has none for a while: its job waits."""
 
 Position = tuple[int, int]
