@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
@@ -14,11 +15,11 @@ from hardware.errors import FeedMismatch
 Bytes = NDArray[np.uint8]
 
 
-class Closing:
+class Closing(ABC):
     """Closed at the end of a ``with`` block."""
 
-    def close(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def close(self) -> None: ...
 
     def __enter__(self) -> Self:
         return self
@@ -48,11 +49,13 @@ class BaseBuffer(Generic[Owner]):
         self.is_open = True
 
     def view(self, offset_bytes: int = 0, size_bytes: int | None = None) -> View:
+        """``size_bytes`` from ``offset_bytes`` on; by default all the rest. Raises FeedMismatch beyond it."""
         size = self.size_bytes - offset_bytes if size_bytes is None else size_bytes
         self.check(offset_bytes, size)
         return View(self, offset_bytes, size)  # type: ignore[arg-type]  # whoever inherits has the rest
 
     def close(self) -> None:
+        """Give the memory back to the card. Closing twice is harmless."""
         if self.is_open:
             self.is_open = False
             self.owner.release(self)

@@ -8,14 +8,13 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Literal
 
 import ollama
-import pydantic
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage, ToolMessage
-from langchain_core.tools import tool
 from langchain_ollama import ChatOllama, OllamaLLM
 
 from tests.api.support import make
 from tests.clients.conftest import MODEL, Home
+from tests.clients.material import ADA, Person, add
 
 NAME = f"{MODEL}:latest"
 
@@ -46,22 +45,6 @@ def chat(home: Home, closing: list[Any]) -> Chat:
 @pytest.fixture
 def model(chat: Chat) -> ChatOllama:
     return chat()
-
-
-class Person(pydantic.BaseModel):
-    """Somebody."""
-
-    name: str
-    age: int
-
-
-ADA = Person(name="Ada", age=36)
-
-
-@tool
-def add(a: int, b: int) -> int:
-    """Add two numbers."""
-    return a + b
 
 
 def test_invoke(home: Home, model: ChatOllama) -> None:

@@ -7,14 +7,13 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Literal
 
 import openai
-import pydantic
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage, ToolMessage
-from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 
 from tests.api.support import make
 from tests.clients.conftest import MODEL, Home
+from tests.clients.material import ADA, Person, add
 
 Chat = Callable[..., ChatOpenAI]
 
@@ -32,22 +31,6 @@ async def chat(home: Home) -> AsyncIterator[Chat]:
 @pytest.fixture
 def model(chat: Chat) -> ChatOpenAI:
     return chat()
-
-
-class Person(pydantic.BaseModel):
-    """Somebody."""
-
-    name: str
-    age: int
-
-
-ADA = Person(name="Ada", age=36)
-
-
-@tool
-def add(a: int, b: int) -> int:
-    """Add two numbers."""
-    return a + b
 
 
 def test_invoke(home: Home, model: ChatOpenAI) -> None:
